@@ -1,0 +1,64 @@
+"""The `lakebed` command: its groups, and how an error becomes one line and an exit code."""
+
+import os
+import sys
+
+import typer
+from rich.markup import escape
+
+from lakebed import __version__
+from lakebed.cli import console
+from lakebed.cli.exit_codes import exit_code
+from lakebed.platform.errors import LakebedError
+
+app = typer.Typer(
+    name="lakebed",
+    help="Embed text and time series: serve one model, embed whole tables, compare versions.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        console.out.print(f"lakebed {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: bool = typer.Option(  # handled by its callback
+        False, "--version", callback=_print_version, is_eager=True, help="Print the version and stop."
+    ),
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Run the command line; a LakebedError ends as one line on standard error."""
+    quiet_libraries()
+    try:
+        app()
+    except LakebedError as error:
+        console.err.print(f"[bold red]error:[/] {escape(str(error))}")
+        sys.exit(exit_code(error))
+    except KeyboardInterrupt:
+        console.err.print("stopped")
+        sys.exit(130)
+
+
+def quiet_libraries() -> None:
+    """Keep libraries from phoning home and from chatting; the user's own settings win."""
+    for name, value in (
+        ("MLFLOW_DISABLE_TELEMETRY", "true"),
+        ("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false"),
+        ("MLFLOW_SKIP_PIP_REQUIREMENTS_CHECK", "true"),
+        ("MLFLOW_MODEL_CATALOG_URI", ""),
+        ("RAY_USAGE_STATS_ENABLED", "0"),
+        ("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0"),
+        ("TOKENIZERS_PARALLELISM", "false"),
+        ("HF_HUB_DISABLE_TELEMETRY", "1"),
+    ):
+        os.environ.setdefault(name, value)
