@@ -1,0 +1,94 @@
+"""What tests of several parts share: one local Ray for the whole session, and a real S3 server on loopback."""
+
+import os
+import tempfile
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from lakebed.cli.app import quiet_libraries
+
+AWS_VARIABLES = {
+    "AWS_ACCESS_KEY_ID": "lakebed-test",
+    "AWS_SECRET_ACCESS_KEY": "lakebed-test",
+    "AWS_REGION": "us-east-1",
+    "AWS_DEFAULT_REGION": "us-east-1",
+    "AWS_EC2_METADATA_DISABLED": "true",
+}
+
+
+def pytest_configure() -> None:
+    """Set what the command line sets before any library is imported."""
+    quiet_libraries()
+
+
+@pytest.fixture(autouse=True)
+def lakebed_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Keep every test's state (MLflow database, key store) in a folder of its own."""
+    home = tmp_path / "lakebed-home"
+    monkeypatch.setenv("LAKEBED_HOME", str(home))
+    for variable in ("LAKEBED_TRACKING_URI", "MLFLOW_TRACKING_URI", "LAKEBED_ADDRESS", "RAY_ADDRESS"):
+        monkeypatch.delenv(variable, raising=False)
+    return home
+
+
+@pytest.fixture(scope="session")
+def ray_cluster() -> Iterator[str]:
+    """Start one embedded Ray with 2 CPUs for the whole session; yields its address."""
+    import ray
+
+    # Socket paths may have 107 bytes, so the folder is short; Ray writes to it until its last process ends.
+    with tempfile.TemporaryDirectory(prefix="lb", dir="/tmp", ignore_cleanup_errors=True) as folder:
+        context = ray.init(
+            address="local",
+            num_cpus=2,
+            object_store_memory=256 * 1024**2,
+            include_dashboard=False,
+            log_to_driver=False,
+            configure_logging=False,
+            _temp_dir=folder,
+        )
+        yield str(context.address_info["address"])
+        ray.shutdown()
+
+
+@dataclass(frozen=True)
+class S3Bucket:
+    """An empty bucket on a real HTTP server that speaks S3; the AWS variables point at it."""
+
+    endpoint: str
+    name: str
+
+    def uri(self, path: str) -> str:
+        """Return the s3:// URI of a path in the bucket."""
+        return f"s3://{self.name}/{path}"
+
+
+@pytest.fixture(scope="session")
+def s3_endpoint() -> Iterator[str]:
+    """Serve S3 on a free port of loopback for the whole session."""
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def s3(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> S3Bucket:
+    """Make an empty bucket, and point this process's AWS variables at the server that holds it."""
+    import boto3
+
+    for variable, value in {**AWS_VARIABLES, "AWS_ENDPOINT_URL": s3_endpoint}.items():
+        monkeypatch.setenv(variable, value)
+    for variable in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+        monkeypatch.delenv(variable, raising=False)
+    name = f"lake-{uuid.uuid4().hex[:12]}"
+    boto3.client("s3", endpoint_url=s3_endpoint).create_bucket(Bucket=name)
+    assert os.environ["AWS_ENDPOINT_URL"] == s3_endpoint
+    return S3Bucket(s3_endpoint, name)
