@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from importlib.resources import files
 from pathlib import Path
-from typing import Final, Literal, Protocol, cast
+from typing import Final, Literal, Protocol
 
 from lakebed.platform.encoder.artifact import CARD, CONFIG, TENSORS, read_artifact
 from lakebed.platform.encoder.fake import FakeEncoder
@@ -135,7 +135,7 @@ def _custom(target: str) -> Encoder:
         factory = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:
         raise ConfigError(f"model {target!r}: cannot be imported: {error}") from None
-    encoder = cast(object, factory())
+    encoder = factory()
     if not isinstance(encoder, Encoder):
         raise ArtifactError(
             f"model {target!r}: not an encoder",
