@@ -1,12 +1,20 @@
-"""What tests of several parts share: one local Ray for the whole session, and a real S3 server on loopback."""
+"""What tests of several parts share: one local Ray, a real S3 server, a real MLflow server."""
 
 import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
 import tempfile
+import time
 import uuid
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
 import pytest
 
 from lakebed.cli.app import quiet_libraries
@@ -92,3 +100,62 @@ def s3(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> S3Bucket:
     boto3.client("s3", endpoint_url=s3_endpoint).create_bucket(Bucket=name)
     assert os.environ["AWS_ENDPOINT_URL"] == s3_endpoint
     return S3Bucket(s3_endpoint, name)
+
+
+@pytest.fixture
+def free_port() -> int:
+    """Return a port of loopback that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="session")
+def _mlflow_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make the tables of MLflow's database once: that takes seconds."""
+    from lakebed.platform.mlflow_store import MlflowStore
+
+    database = tmp_path_factory.mktemp("mlflow-template") / "mlflow.db"
+    assert MlflowStore(f"sqlite:///{database}").client
+    return database
+
+
+@pytest.fixture
+def mlflow_database(_mlflow_template: Path, tmp_path: Path) -> str:
+    """Return the URI of an empty SQLite store of this test's own, in `tmp_path / "store"`."""
+    store = tmp_path / "store"
+    store.mkdir()
+    shutil.copyfile(_mlflow_template, store / "mlflow.db")
+    return f"sqlite:///{store}/mlflow.db"
+
+
+@pytest.fixture(scope="session")
+def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Run a real MLflow server on a free port for the whole session; yields its URL."""
+    folder = tmp_path_factory.mktemp("mlflow-server")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
+    command += ["--workers", "1", "--backend-store-uri", f"sqlite:///{folder}/mlflow.db"]
+    command += ["--artifacts-destination", str(folder / "artifacts")]
+    with (folder / "log").open("w") as log:
+        server = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log, start_new_session=True)
+    url = f"http://127.0.0.1:{port}"
+    try:
+        _wait_for_health(url, server, folder / "log")
+        yield url
+    finally:
+        os.killpg(server.pid, signal.SIGTERM)
+        server.wait(timeout=30)
+
+
+def _wait_for_health(url: str, server: "subprocess.Popen[bytes]", log: Path, seconds: float = 120) -> None:
+    deadline = time.monotonic() + seconds
+    while True:
+        with suppress(httpx.TransportError):
+            if httpx.get(f"{url}/health", timeout=5).status_code == 200:
+                return
+        assert server.poll() is None, log.read_text()
+        assert time.monotonic() < deadline, log.read_text()
+        time.sleep(0.1)  # between two looks at the condition
