@@ -1,0 +1,93 @@
+"""The models a server answers for: loading them, and finding one by the name a client sends."""
+
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+from lakebed.platform.config.serve import Batching
+from lakebed.platform.encoder.load import Device, Model
+from lakebed.platform.encoder.plan import Budget
+from lakebed.platform.encoder.protocol import Encoder
+from lakebed.platform.errors import ModelNotFoundError
+from lakebed.platform.items import Item
+from lakebed.serve.scheduler import Scheduler
+
+UNVERSIONED = "unversioned"
+"""What the version header says for a model that comes from no registry."""
+
+
+@dataclass(frozen=True)
+class ServedModel:
+    """A loaded model with the scheduler that feeds it."""
+
+    encoder: Encoder
+    scheduler: Scheduler
+    version: str
+    created: int
+
+    def described(self, name: str) -> dict[str, Any]:
+        """The entry of `/v1/models`: OpenAI's fields, then what else is worth knowing."""
+        info = self.encoder.info
+        return {
+            "id": name,
+            "object": "model",
+            "created": self.created,
+            "owned_by": "lakebed",
+            "version": self.version,
+            "digest": info.digest,
+            "dimensions": info.dimensions,
+            "max_tokens": info.max_tokens,
+        }
+
+
+class ServedModels:
+    """Models by the names clients use. A model's own version is a name too: `lakebed-embed@7`."""
+
+    def __init__(self, models: Mapping[str, ServedModel]) -> None:
+        self._models = dict(models)
+
+    def find(self, name: str) -> ServedModel:
+        """The model called `name`; raises ModelNotFoundError that lists what there is."""
+        base, _, version = name.partition("@")
+        model = self._models.get(name) or self._models.get(base)
+        if model is None or (name not in self._models and version != model.version):
+            raise ModelNotFoundError(
+                f"the model {name[:100]!r} does not exist here", hint=f"served: {', '.join(self._models)}"
+            )
+        return model
+
+    def described(self) -> list[dict[str, Any]]:
+        """Every name with its model."""
+        return [model.described(name) for name, model in self._models.items()]
+
+    def distinct(self) -> Sequence[ServedModel]:
+        """Every model once, however many names it has."""
+        return list({id(model): model for model in self._models.values()}.values())
+
+
+def load_models(models: Mapping[str, Model], device: Device, batching: Batching) -> ServedModels:
+    """Load each distinct model once and run one item through it. They share one device thread."""
+    thread = ThreadPoolExecutor(1, thread_name_prefix="device")
+    loaded: dict[tuple[str, str, str | None], ServedModel] = {}
+    served = {}
+    for name, model in models.items():
+        identity = (model.kind, model.target, model.digest)
+        if identity not in loaded:
+            loaded[identity] = _load(model, device, batching, thread)
+        served[name] = loaded[identity]
+    return ServedModels(served)
+
+
+def _load(model: Model, device: Device, batching: Batching, thread: Executor) -> ServedModel:
+    encoder = model.load(device)
+    thread.submit(_warm_up, encoder).result()
+    scheduler = Scheduler(encoder.forward, thread, Budget(batching.tokens, batching.rows))
+    version = UNVERSIONED if model.version is None else str(model.version)
+    return ServedModel(encoder, scheduler, version, int(time.time()))
+
+
+def _warm_up(encoder: Encoder) -> None:
+    items = [Item.of("warm up"), Item.of(series=[[0.0, 1.0, 0.0, -1.0]])]
+    encoder.finish(encoder.forward(encoder.prepare(items)))

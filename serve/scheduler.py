@@ -1,0 +1,108 @@
+"""Runs prepared work on the device, one batch at a time, each formed at the moment the device is free.
+
+There is no timer: while a batch runs, what arrives waits and forms the next one. Work whose caller has left is
+dropped before it runs. An item that breaks the forward fails its own request only.
+"""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import Executor
+from itertools import count
+
+import numpy as np
+
+from lakebed.platform.encoder.plan import Budget
+from lakebed.platform.encoder.prepared import IntArray, Prepared, VectorArray, concat
+from lakebed.serve.batch_queue import BatchQueue, Pick
+
+
+class _Job:
+    """One request's work, its vectors as they come, and who waits for them."""
+
+    def __init__(self, work: Prepared, future: asyncio.Future[VectorArray]) -> None:
+        self.work = work
+        self.future = future
+        self.left = len(work)
+        self.vectors: VectorArray | None = None
+
+    def receive(self, indices: IntArray, vectors: VectorArray) -> None:
+        """Store finished vectors; answers the caller with the last of them."""
+        if self.vectors is None:
+            self.vectors = np.empty((len(self.work), vectors.shape[1]), np.float32)
+        self.vectors[indices] = vectors
+        self.left -= len(indices)
+        if not self.left and not self.future.done():
+            self.future.set_result(self.vectors)
+
+    def fail(self, error: BaseException) -> None:
+        """Tell the caller."""
+        if not self.future.done():
+            self.future.set_exception(error)
+
+
+class Scheduler:
+    """Feeds one encoder's `forward` from many callers. `device` is an executor of one thread, which may be shared.
+
+    Lives in one event loop; nothing runs while nothing waits.
+    """
+
+    def __init__(self, forward: Callable[[Prepared], VectorArray], device: Executor, budget: Budget) -> None:
+        self._forward = forward
+        self._device = device
+        self._queue = BatchQueue(budget)
+        self._jobs: dict[int, _Job] = {}
+        self._numbers = count()
+        self._driver: asyncio.Task[None] | None = None
+
+    async def run(self, work: Prepared) -> VectorArray:
+        """Return raw vectors (n, native dimensions) in the order of `work`; cancelling drops what waits."""
+        number = next(self._numbers)
+        job = _Job(work, asyncio.get_running_loop().create_future())
+        self._jobs[number] = job
+        self._queue.add(number, work.costs)
+        if self._driver is None or self._driver.done():
+            self._driver = asyncio.create_task(self._drive())
+        try:
+            return await job.future
+        finally:
+            self._queue.drop(number)
+            self._jobs.pop(number, None)
+
+    async def _drive(self) -> None:
+        """Run batches until nothing waits."""
+        try:
+            while batch := self._queue.next_batch():
+                await self._run(batch)
+        except BaseException as error:  # without a driver nobody would ever be answered
+            for job in self._jobs.values():
+                job.fail(RuntimeError(f"the scheduler stopped: {error!r}"))
+            raise
+
+    async def _run(self, batch: list[Pick]) -> None:
+        live = [(self._jobs[pick.job], pick) for pick in batch if pick.job in self._jobs]
+        if not live:
+            return
+        parts = [(job.work, pick) for job, pick in live]
+        loop = asyncio.get_running_loop()
+        try:
+            vectors = await loop.run_in_executor(self._device, self._gather_and_forward, parts)
+        except Exception as error:  # noqa: BLE001 - a user's encoder may raise anything; the caller gets it
+            await self._isolate(live, error)
+            return
+        start = 0
+        for job, pick in live:
+            job.receive(pick.indices, vectors[start : start + len(pick.indices)])
+            start += len(pick.indices)
+
+    async def _isolate(self, live: list[tuple[_Job, Pick]], error: Exception) -> None:
+        """Find whose items broke the batch by running each job's part alone."""
+        if len(live) == 1:
+            job, pick = live[0]
+            self._queue.drop(pick.job)
+            job.fail(error)
+            return
+        for _, pick in live:
+            await self._run([pick])
+
+    def _gather_and_forward(self, parts: list[tuple[Prepared, Pick]]) -> VectorArray:
+        return self._forward(concat([work.take(pick.indices) for work, pick in parts]))
