@@ -1,0 +1,178 @@
+"""What an embedding job is: the model of `job.yaml`, and of the options of `lakebed embed`.
+
+Knows no ray and no torch: a laptop checks a job in a moment.
+"""
+
+import hashlib
+import json
+from typing import Any, Final, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from lakebed.platform.config.base import Config
+from lakebed.platform.config.cluster import ClusterConfig
+from lakebed.platform.config.storage import SinkConfig, TableConfig, normal_uri
+
+RESERVED_PREFIX: Final = "lb_"
+EMBEDDING: Final = "embedding"
+
+
+class ColumnsConfig(Config):
+    """Which columns make an item, and which travel along."""
+
+    text: str | None = None
+    """Column of text."""
+
+    series: str | None = None
+    """Column of time series, one per row: a list of channels, each a list of numbers; or one list of numbers."""
+
+    channels: tuple[str, ...] = ()
+    """Columns that each hold one channel, a list of numbers; instead of `series`."""
+
+    keys: tuple[str, ...] = ()
+    """Columns that identify a row; copied to the result and to the quarantine table."""
+
+    keep: tuple[str, ...] = ()
+    """Further columns to copy to the result."""
+
+    @model_validator(mode="after")
+    def _makes_an_item(self) -> Self:
+        if self.series and self.channels:
+            raise ValueError("give `series` or `channels`, not both")
+        if not (self.text or self.series or self.channels):
+            raise ValueError("nothing to embed: name a `text`, a `series` or `channels` column")
+        copied = self.copied
+        for name in copied:
+            if name.startswith(RESERVED_PREFIX) or name == EMBEDDING:
+                raise ValueError(f"column {name!r} cannot be copied: the result has its own column of that name")
+        if len(set(copied)) != len(copied) or len(set(self.channels)) != len(self.channels):
+            raise ValueError("a column is named twice")
+        return self
+
+    @property
+    def copied(self) -> tuple[str, ...]:
+        """Columns that are copied to the result."""
+        return (*self.keys, *self.keep)
+
+    @property
+    def read(self) -> tuple[str, ...]:
+        """Columns that must be read, each once."""
+        payload = [name for name in (self.text, self.series, *self.channels) if name]
+        return tuple(dict.fromkeys((*payload, *self.copied)))
+
+
+class ComputeConfig(Config):
+    """What the job uses of its cluster."""
+
+    actors: int | Literal["auto"] = "auto"
+    """Encoders at work at once. `auto`: one per GPU when `gpus` is set, else one per `threads` CPUs."""
+
+    threads: int = Field(default=1, ge=1)
+    """CPU threads of one encoder. Several encoders of one thread beat one of several: nothing waits in step."""
+
+    gpus: float = Field(default=0, ge=0)
+    """GPUs of one encoder; 0 runs on CPU, 0.5 puts two encoders on each GPU."""
+
+    batch_rows: int = Field(default=2048, ge=1)
+    """Most rows handed to an encoder at once; small tables get less, so that every encoder has work."""
+
+    batch_cost: int | None = Field(default=None, ge=1)
+    """Largest padded device batch, in token equivalents. Default: the encoder's own."""
+
+    part_rows: int | None = Field(default=None, ge=1)
+    """Rows of one data file. Default: by the size of the table, at most 65,536."""
+
+    io_cpus: float = Field(default=0.2, gt=0)
+    """CPUs that one reading or writing task reserves; they mostly wait for the store."""
+
+    @field_validator("actors")
+    @classmethod
+    def _at_least_one(cls, actors: int | str) -> int | str:
+        if isinstance(actors, int) and actors < 1:
+            raise ValueError("at least one actor is needed")
+        return actors
+
+
+class EmbedJob(Config):
+    """One embedding job: what to read, how rows become items, with which model, and where vectors go."""
+
+    source: TableConfig
+    """Table to embed; its version is pinned when the job starts."""
+
+    columns: ColumnsConfig
+    """Which columns make an item."""
+
+    sink: SinkConfig
+    """Table of vectors. It holds the results of one job: same source, columns and dimensions."""
+
+    model: str = "lakebed-embed"
+    """Model reference: lakebed-embed, NAME@VERSION, NAME@ALIAS, ./folder, package.module:Class, fake:64."""
+
+    dimensions: int | None = Field(default=None, ge=1)
+    """Length of the vectors. Default: the model's own."""
+
+    channel_names: tuple[str, ...] | None = None
+    """Names of the channels, the same for every row."""
+
+    sampling_rate: float | None = Field(default=None, gt=0)
+    """Samples per second, the same for every row."""
+
+    quarantine: str | None = None
+    """Folder of the table of rows that could not be embedded. Default: beside the sink, `<sink>_quarantine`."""
+
+    max_quarantined: float = Field(default=0.1, ge=0, le=1)
+    """Share of rows that may be quarantined before the job stops and commits nothing; 0.1 or "10%".
+
+    A tenth is far above the dirt of ordinary tables and far below what a wrongly mapped column yields. Give 1 to
+    accept any share.
+    """
+
+    compute: ComputeConfig = ComputeConfig()
+    """Actors, threads, batches."""
+
+    cluster: ClusterConfig = ClusterConfig()
+    """The Ray to run on."""
+
+    experiment: str | None = "lakebed-embed"
+    """MLflow experiment that gets a run per job; null keeps the job out of MLflow."""
+
+    @field_validator("max_quarantined", mode="before")
+    @classmethod
+    def _share(cls, value: Any) -> Any:
+        if isinstance(value, str) and value.strip().endswith("%"):
+            return float(value.strip()[:-1]) / 100
+        return value
+
+    @field_validator("quarantine")
+    @classmethod
+    def _place(cls, uri: str | None) -> str | None:
+        return None if uri is None else normal_uri(uri)
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> Self:
+        if self.channel_names and not (self.columns.series or self.columns.channels):
+            raise ValueError("channel_names is given, but no series or channels column")
+        if self.columns.channels and self.channel_names and len(self.channel_names) != len(self.columns.channels):
+            raise ValueError(
+                f"{len(self.channel_names)} channel_names for {len(self.columns.channels)} channels columns"
+            )
+        if len({self.source.uri, self.sink.uri, self.quarantine_table.uri}) < 3:
+            raise ValueError("source, sink and quarantine must be three different tables")
+        return self
+
+    @property
+    def quarantine_table(self) -> SinkConfig:
+        """The quarantine table; it has the sink's format."""
+        return SinkConfig(uri=self.quarantine or f"{self.sink.uri}_quarantine", format=self.sink.format)
+
+    @property
+    def key(self) -> str:
+        """32 hex digits that identify what the sink holds, whatever the model, version or machine."""
+        identity = {
+            "source": self.source.uri,
+            "columns": self.columns.model_dump(),
+            "dimensions": self.dimensions,
+            "channel_names": self.channel_names,
+            "sampling_rate": self.sampling_rate,
+        }
+        return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:32]

@@ -1,0 +1,100 @@
+"""Where a table lies: its URI, format and version; and how S3 is reached, from the usual AWS variables.
+
+Knows how a URI is written; does not touch any store.
+"""
+
+import re
+from pathlib import Path
+from typing import Final, Literal, Self
+from urllib.parse import unquote, urlsplit
+
+from pydantic import AliasChoices, Field, field_validator, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from lakebed.platform.config.base import Config
+
+TableFormat = Literal["delta", "parquet"]
+
+_SCHEME: Final = re.compile(r"^([a-z][a-z0-9+.-]*)://", re.IGNORECASE)
+_S3_SCHEMES: Final = frozenset({"s3", "s3a", "s3n"})
+
+
+class TableConfig(Config):
+    """A table to read."""
+
+    uri: str
+    """Folder of the table: a local path, file:///path or s3://bucket/path. One Parquet file is a table too."""
+
+    format: TableFormat | Literal["auto"] = "auto"
+    """`delta`, `parquet`, or `auto`: what lies there."""
+
+    version: int | None = Field(default=None, ge=0)
+    """Delta version, or sequence number of a Parquet manifest. Default: the newest when the job starts."""
+
+    @field_validator("uri")
+    @classmethod
+    def _one_spelling(cls, uri: str) -> str:
+        return normal_uri(uri)
+
+
+class SinkConfig(Config):
+    """A table to write."""
+
+    uri: str
+    """Folder of the table; made when it is not there."""
+
+    format: TableFormat = "delta"
+    """`delta`, or `parquet` with a manifest."""
+
+    @field_validator("uri")
+    @classmethod
+    def _one_spelling(cls, uri: str) -> str:
+        return normal_uri(uri)
+
+
+def normal_uri(uri: str) -> str:
+    """Return one spelling per place: s3://bucket/path, or an absolute local path; raises ValueError."""
+    if not uri.strip():
+        raise ValueError("a table's URI is empty")
+    scheme = _SCHEME.match(uri)
+    if scheme is None:
+        return str(Path(uri).expanduser().absolute())
+    parts = urlsplit(uri)
+    if scheme[1].lower() == "file":
+        return unquote(parts.path).rstrip("/") or "/"
+    if scheme[1].lower() not in _S3_SCHEMES:
+        raise ValueError(f"{uri}: unknown scheme {scheme[1]}://; local paths and s3:// are known")
+    if not parts.netloc:
+        raise ValueError(f"{uri}: no bucket; write s3://bucket/path")
+    return f"s3://{parts.netloc}{parts.path.rstrip('/')}"
+
+
+class S3Settings(BaseSettings):
+    """How S3 is reached. Credentials are found by the libraries themselves, as the AWS tools find them."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True)
+
+    endpoint_url: str | None = Field(
+        default=None, validation_alias=AliasChoices("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
+    )
+    """Endpoint of a store other than AWS, such as MinIO."""
+
+    region: str | None = Field(default=None, validation_alias=AliasChoices("AWS_REGION", "AWS_DEFAULT_REGION"))
+    """Region of the buckets."""
+
+    @model_validator(mode="after")
+    def _endpoint_is_http(self) -> Self:
+        if self.endpoint_url and not self.endpoint_url.startswith(("http://", "https://")):
+            raise ValueError(f"AWS_ENDPOINT_URL must begin with http:// or https://, not {self.endpoint_url!r}")
+        return self
+
+    @property
+    def delta_options(self) -> dict[str, str]:
+        """The same for delta-rs; commits go by conditional put, so two writers cannot overwrite each other."""
+        options = {"aws_conditional_put": "etag"}
+        if self.region:
+            options["AWS_REGION"] = self.region
+        if self.endpoint_url:
+            options["AWS_ENDPOINT_URL"] = self.endpoint_url
+            options["AWS_ALLOW_HTTP"] = str(self.endpoint_url.startswith("http://")).lower()
+        return options

@@ -1,0 +1,136 @@
+"""A table at one version as fragments: runs of whole row groups of Parquet files, read as Arrow batches.
+
+What every format comes down to here. Does not know how a format lists its files.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from lakebed.platform.errors import ColumnNotFoundError, TableError
+from lakebed.platform.lake.storage import filesystem, inner_path, join, store_errors
+
+FRAGMENT_BYTES: Final = 128 * 1024**2
+_FOOTERS_AT_ONCE: Final = 16
+
+
+@dataclass(frozen=True)
+class DataFile:
+    """One Parquet file of a table. `path` is relative to the table; `rows` is None until the footer is read.
+
+    `constants` are the values of columns that the path or the log holds, not the file.
+    """
+
+    path: str
+    size: int
+    rows: int | None = None
+    constants: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Fragment:
+    """Rows `start` to `start + rows` of one file: its row groups `row_groups`, or all of them when None."""
+
+    path: str
+    start: int
+    rows: int
+    row_groups: tuple[int, ...] | None = None
+    constants: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A table at one version. `version` is the format's own name of it, as text."""
+
+    uri: str
+    format: str
+    version: str
+    schema: pa.Schema
+    fragments: tuple[Fragment, ...]
+
+    @property
+    def rows(self) -> int:
+        """Number of rows."""
+        return sum(fragment.rows for fragment in self.fragments)
+
+    def field(self, name: str) -> pa.Field:
+        """Return a column's field; raises ColumnNotFoundError that lists the columns there are."""
+        if name not in self.schema.names:
+            known = ", ".join(self.schema.names)
+            raise ColumnNotFoundError(f"{self.uri}: no column {name!r}", hint=f"columns are {known}")
+        return self.schema.field(name)
+
+    def read(self, fragment: Fragment, columns: Sequence[str], batch_rows: int) -> Iterator[pa.Table]:
+        """Read columns of one fragment in order, `batch_rows` rows at a time."""
+        schema = pa.schema([self.field(name) for name in columns])
+        uri = join(self.uri, fragment.path)
+        with store_errors(uri), filesystem(uri).open(inner_path(uri), "rb") as file:
+            parquet = pq.ParquetFile(file)
+            stored = [name for name in schema.names if name in parquet.schema_arrow.names]
+            groups = fragment.row_groups or tuple(range(parquet.num_row_groups))
+            batches = parquet.iter_batches(batch_rows, row_groups=list(groups), columns=stored, use_threads=False)
+            for batch in batches:
+                yield _conform(batch, schema, fragment.constants)
+
+
+def read_all(snapshot: Snapshot, columns: Sequence[str] | None = None) -> pa.Table:
+    """Read a whole table into memory."""
+    names = list(columns or snapshot.schema.names)
+    schema = pa.schema([snapshot.field(name) for name in names])
+    batches = [batch for fragment in snapshot.fragments for batch in snapshot.read(fragment, names, 65_536)]
+    return pa.concat_tables(batches) if batches else schema.empty_table()
+
+
+def fragments_of(uri: str, files: Sequence[DataFile]) -> tuple[Fragment, ...]:
+    """Cut files into fragments of about FRAGMENT_BYTES, reading footers only where they are needed."""
+    with ThreadPoolExecutor(_FOOTERS_AT_ONCE) as pool:
+        cut = pool.map(lambda file: _cut(uri, file), sorted(files, key=lambda file: file.path))
+        return tuple(fragment for fragments in cut for fragment in fragments if fragment.rows)
+
+
+def _cut(uri: str, file: DataFile) -> list[Fragment]:
+    if file.rows is not None and file.size <= FRAGMENT_BYTES:
+        return [Fragment(file.path, 0, file.rows, None, file.constants)]
+    footer = read_footer(join(uri, file.path))
+    if file.rows is not None and file.rows != footer.num_rows:
+        raise TableError(f"{join(uri, file.path)}: holds {footer.num_rows} rows, the table says {file.rows}")
+    return list(_cut_row_groups(file, footer))
+
+
+def read_footer(uri: str) -> pq.FileMetaData:
+    """Read the footer of a Parquet file."""
+    with store_errors(uri), filesystem(uri).open(inner_path(uri), "rb") as file:
+        try:
+            return pq.read_metadata(file)
+        except pa.ArrowInvalid as error:
+            raise TableError(f"{uri}: not a Parquet file: {error}") from None
+
+
+def _cut_row_groups(file: DataFile, footer: pq.FileMetaData) -> Iterator[Fragment]:
+    """Join neighbouring row groups until a fragment is about FRAGMENT_BYTES of the file."""
+    groups: list[int] = []
+    start = rows = 0
+    for group in range(footer.num_row_groups):
+        groups.append(group)
+        rows += footer.row_group(group).num_rows
+        share = len(groups) / footer.num_row_groups
+        if file.size * share >= FRAGMENT_BYTES or group == footer.num_row_groups - 1:
+            yield Fragment(file.path, start, rows, tuple(groups), file.constants)
+            start, rows, groups = start + rows, 0, []
+
+
+def _conform(batch: pa.RecordBatch, schema: pa.Schema, constants: Mapping[str, Any]) -> pa.Table:
+    """Give a batch the table's columns and types: constants of its file, nulls where the file is older."""
+    columns = []
+    for wanted in schema:
+        if wanted.name in batch.schema.names:
+            column = batch.column(wanted.name)
+            columns.append(column if column.type == wanted.type else column.cast(wanted.type))
+        else:
+            value = pa.scalar(constants.get(wanted.name)).cast(wanted.type)
+            columns.append(pa.repeat(value, len(batch)))
+    return pa.table(columns, schema=schema)

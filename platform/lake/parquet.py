@@ -1,0 +1,224 @@
+"""Parquet tables: a folder that someone else wrote, and our own with a manifest that makes commits whole.
+
+Layout of our own, under the table's folder:
+
+    _lakebed/manifest-000001.json        the table at sequence 1: its columns, its parts, its owner
+    _lakebed/runs/<run>/part-….parquet   what each run staged
+
+A manifest is created under a name that must be free, after every part is in place: it appears whole or not at
+all, and of two writers one gets it. Readers go through the newest manifest. Parts lie below a name that begins
+with an underscore, which readers of plain folders (Arrow, Spark, Ray) skip: they never meet half a result. To
+read without lakebed, list the manifest's `parts`, or the folder of its run.
+"""
+
+import base64
+import hashlib
+import json
+import re
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.dataset as pads
+
+from lakebed.platform.errors import CommitError, TableError, TableNotFoundError
+from lakebed.platform.lake.fragments import DataFile, Snapshot, fragments_of
+from lakebed.platform.lake.sink import Commit, Owner, SinkState, check_columns
+from lakebed.platform.lake.storage import (
+    create_file,
+    filesystem,
+    inner_path,
+    join,
+    names_in,
+    read_bytes,
+    remove_folder,
+    store_errors,
+)
+
+_FOLDER: Final = "_lakebed"
+_FORMAT: Final = "lakebed-manifest-1"
+_MANIFEST: Final = re.compile(r"manifest-(\d{6,})\.json")
+
+Manifest = dict[str, Any]
+
+
+def open_parquet(uri: str, version: int | None = None) -> Snapshot:
+    """Open a table: by its manifest when it has one, else every Parquet file in the folder, or the one file."""
+    with store_errors(uri):
+        sequences = _sequences(uri)
+        if sequences:
+            return _open_manifest(uri, sequences, version)
+        if version is not None:
+            raise TableError(f"{uri}: a plain Parquet folder has no versions", hint="leave `version` out")
+        return _open_folder(uri)
+
+
+def has_manifest(uri: str) -> bool:
+    """Whether a table of our own lies there."""
+    return bool(_sequences(uri))
+
+
+def _open_manifest(uri: str, sequences: list[int], version: int | None) -> Snapshot:
+    sequence = sequences[-1] if version is None else version
+    if sequence not in sequences:
+        raise TableNotFoundError(f"{uri}: there is no version {version}", hint=f"the newest is {sequences[-1]}")
+    manifest = _read_manifest(uri, sequence)
+    files = [DataFile(part["path"], part["size"], part["rows"]) for part in manifest["parts"]]
+    return Snapshot(uri, "parquet", str(sequence), _schema_of(manifest), fragments_of(uri, files))
+
+
+def _open_folder(uri: str) -> Snapshot:
+    """Open files that someone else wrote; their names, sizes and times stand for a version."""
+    store = filesystem(uri)
+    root = inner_path(uri)
+    info = store.info(root)
+    if info["type"] == "file":
+        uri, _, name = uri.rpartition("/")
+        found = [(name, info)]
+    else:
+        listed = store.find(root, detail=True)
+        found = [(path.removeprefix(f"{root}/"), entry) for path, entry in listed.items()]
+    found = sorted((path, entry) for path, entry in found if path.endswith(".parquet") and not _hidden(path))
+    if not found:
+        raise TableNotFoundError(f"{uri}: there are no Parquet files", hint="check the path")
+    schema, constants = _schema_and_constants(uri, [path for path, _ in found])
+    files = [DataFile(path, entry["size"], None, constants[path]) for path, entry in found]
+    return Snapshot(uri, "parquet", _fingerprint(found), schema, fragments_of(uri, files))
+
+
+def _hidden(path: str) -> bool:
+    return any(part.startswith(("_", ".")) for part in path.split("/"))
+
+
+def _schema_and_constants(uri: str, paths: list[str]) -> tuple[pa.Schema, dict[str, dict[str, Any]]]:
+    """Return the common schema of files, and the columns that `key=value` folders give each of them."""
+    root = inner_path(uri)
+    try:
+        dataset = pads.dataset(
+            [join(root, path) for path in paths],
+            filesystem=filesystem(uri),
+            format="parquet",
+            partitioning=pads.partitioning(flavor="hive"),
+            partition_base_dir=root,
+        )
+        schema = pa.unify_schemas(
+            [dataset.schema, *(fragment.physical_schema for fragment in dataset.get_fragments())],
+            promote_options="permissive",
+        )
+    except pa.ArrowInvalid as error:
+        raise TableError(f"{uri}: {error}") from None
+    except pa.ArrowTypeError as error:
+        raise TableError(f"{uri}: files disagree on a column: {error}") from None
+    constants = {
+        fragment.path.removeprefix(f"{root}/"): pads.get_partition_keys(fragment.partition_expression)
+        for fragment in dataset.get_fragments()
+    }
+    return schema.remove_metadata(), constants
+
+
+def _fingerprint(found: list[tuple[str, dict[str, Any]]]) -> str:
+    """Stand in for a version: 16 hex digits that change when a file is added, removed or rewritten."""
+    listing = [
+        (path, entry["size"], str(entry.get("ETag") or entry.get("mtime") or entry.get("LastModified")))
+        for path, entry in found
+    ]
+    return f"files-{hashlib.sha256(json.dumps(listing).encode()).hexdigest()[:16]}"
+
+
+class ParquetSink:
+    """A folder of Parquet parts of one owner, with a manifest per commit."""
+
+    def __init__(self, uri: str, schema: pa.Schema, owner: Owner) -> None:
+        self.uri = uri
+        self._schema = schema
+        self._owner = owner
+
+    def open(self) -> SinkState:
+        """Look at the table; raises TableError when it is another job's, or has other columns."""
+        with store_errors(self.uri):
+            sequences = _sequences(self.uri)
+            if not sequences:
+                self._check_free()
+                return SinkState(False, 0, None, {})
+            manifest = _read_manifest(self.uri, sequences[-1])
+            if manifest["owner"] != self._owner.key:
+                raise self._owner.refuse(self.uri, json.dumps(manifest["description"]))
+            check_columns(self.uri, _schema_of(manifest), self._schema)
+            slots = {part["slot"]: part["source_version"] for part in manifest["parts"]}
+            return SinkState(True, sequences[-1], str(sequences[-1]), slots)
+
+    def folder(self, run: str) -> str:
+        """Folder inside the table that a run stages its parts in."""
+        return f"{_FOLDER}/runs/{run}"
+
+    def commit(self, state: SinkState, commit: Commit) -> str:
+        """Write the next manifest and return its number; raises CommitError, and then nothing has changed."""
+        sequence = state.sequence + 1
+        with store_errors(self.uri):
+            manifest = self._next_manifest(state, commit)
+            try:
+                create_file(_manifest_uri(self.uri, sequence), json.dumps(manifest, indent=1).encode())
+            except FileExistsError:
+                if _read_manifest(self.uri, sequence)["run"] != commit.run:
+                    raise CommitError(
+                        f"{self.uri}: another run of this job committed first; nothing of this run was written",
+                        hint="run it again if the other run's result is not the one you want",
+                    ) from None
+        return str(sequence)
+
+    def discard(self, run: str) -> None:
+        """Remove what a run staged and did not commit."""
+        with store_errors(self.uri):
+            remove_folder(join(self.uri, self.folder(run)))
+
+    def _check_free(self) -> None:
+        """Refuse a folder that holds something else; what killed runs left under `_lakebed` does not count."""
+        others = [name for name in names_in(self.uri) if name != _FOLDER]
+        if others:
+            raise TableError(
+                f"{self.uri}: the folder holds other files, such as {others[0]}",
+                hint="choose another folder for the result",
+            )
+
+    def _next_manifest(self, state: SinkState, commit: Commit) -> Manifest:
+        old = _read_manifest(self.uri, state.sequence)["parts"] if state.exists else []
+        new = [
+            {
+                "path": part.path,
+                "rows": part.rows,
+                "size": part.size,
+                "slot": commit.slot,
+                "run": commit.run,
+                "source_version": commit.source_version,
+            }
+            for part in commit.parts
+        ]
+        return {
+            "format": _FORMAT,
+            "owner": self._owner.key,
+            "description": dict(self._owner.description),
+            "run": commit.run,
+            "metadata": dict(commit.metadata),
+            "schema": base64.b64encode(self._schema.serialize().to_pybytes()).decode(),
+            "parts": [*(part for part in old if part["slot"] != commit.slot), *new],
+        }
+
+
+def _sequences(uri: str) -> list[int]:
+    matches = (_MANIFEST.fullmatch(name) for name in names_in(join(uri, _FOLDER)))
+    return sorted(int(match[1]) for match in matches if match)
+
+
+def _manifest_uri(uri: str, sequence: int) -> str:
+    return join(uri, _FOLDER, f"manifest-{sequence:06d}.json")
+
+
+def _read_manifest(uri: str, sequence: int) -> Manifest:
+    place = _manifest_uri(uri, sequence)
+    manifest = json.loads(read_bytes(place))
+    if not isinstance(manifest, dict) or manifest.get("format") != _FORMAT:
+        raise TableError(f"{place}: not a manifest of format {_FORMAT}", hint="was it made by another version?")
+    return manifest
+
+
+def _schema_of(manifest: Manifest) -> pa.Schema:
+    return pa.ipc.read_schema(pa.py_buffer(base64.b64decode(manifest["schema"])))

@@ -1,0 +1,146 @@
+"""Files and folders by URI, local or on S3, through fsspec; and what a store's failures mean to a user.
+
+Knows nothing of tables.
+"""
+
+import os
+import posixpath
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final, NoReturn
+
+import fsspec
+from pydantic import ValidationError
+
+from lakebed.platform.config.base import describe
+from lakebed.platform.config.storage import S3Settings
+from lakebed.platform.errors import ConfigError, LakebedError, TableError, TableNotFoundError, UnreachableError
+
+_S3: Final = "s3://"
+_CONNECT_SECONDS: Final = 5
+_UNREACHABLE: Final = (
+    "connection refused", "connect error", "could not connect", "dns error", "timed out", "timeout",
+)  # fmt: skip
+_DENIED: Final = (
+    "403", "forbidden", "access denied", "accessdenied", "access key id", "invalidaccesskey", "signature",
+    "unable to locate credentials", "no credentials", "credential provider",
+)  # fmt: skip
+_ABSENT: Final = ("nosuchbucket", "bucket does not exist", "no files in log segment", "does not exist")
+
+
+def filesystem(uri: str) -> Any:
+    """Return the fsspec file system of a normal URI."""
+    if not uri.startswith(_S3):
+        return fsspec.filesystem("file", auto_mkdir=True)
+    settings = s3_settings()
+    return fsspec.filesystem(
+        "s3",
+        endpoint_url=settings.endpoint_url,
+        client_kwargs={"region_name": settings.region} if settings.region else {},
+        config_kwargs={"connect_timeout": _CONNECT_SECONDS},
+        use_listings_cache=False,
+    )
+
+
+def s3_settings() -> S3Settings:
+    """Read the AWS variables now; raises ConfigError when one holds no usable value."""
+    try:
+        return S3Settings()
+    except ValidationError as error:
+        raise ConfigError(f"environment: {describe(error)}") from None
+
+
+def delta_options(uri: str) -> dict[str, str] | None:
+    """Storage options that let delta-rs reach what fsspec reaches."""
+    return s3_settings().delta_options if uri.startswith(_S3) else None
+
+
+def inner_path(uri: str) -> str:
+    """Return the path as the file system spells it: without s3://."""
+    return uri.removeprefix(_S3)
+
+
+def join(uri: str, *parts: str) -> str:
+    """Return a place inside a folder."""
+    return posixpath.join(uri, *parts)
+
+
+def names_in(uri: str) -> list[str]:
+    """Names of what lies in a folder, sorted; empty when there is no such folder."""
+    store = filesystem(uri)
+    try:
+        found = store.ls(inner_path(uri), detail=False)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    return sorted(posixpath.basename(path.rstrip("/")) for path in found)
+
+
+def exists(uri: str) -> bool:
+    """Whether a file or a folder is there."""
+    return bool(filesystem(uri).exists(inner_path(uri)))
+
+
+def require_store(uri: str) -> None:
+    """Raise TableNotFoundError when the bucket of an S3 URI is not there; folders are made when needed."""
+    if uri.startswith(_S3):
+        bucket = inner_path(uri).partition("/")[0]
+        if not filesystem(uri).exists(bucket):
+            raise TableNotFoundError(f"{uri}: there is no bucket {bucket!r}", hint="make it first")
+
+
+def read_bytes(uri: str) -> bytes:
+    """Read one whole file."""
+    data: bytes = filesystem(uri).cat_file(inner_path(uri))
+    return data
+
+
+def create_file(uri: str, data: bytes) -> None:
+    """Write a file that must not be there yet, whole or not at all; raises FileExistsError."""
+    store = filesystem(uri)
+    if uri.startswith(_S3):
+        store.pipe_file(inner_path(uri), data, mode="create")  # a conditional put: If-None-Match
+        return
+    partial = f"{uri}.{os.getpid()}.partial"
+    store.pipe_file(partial, data)
+    try:
+        os.link(partial, uri)  # fails when `uri` is there; rename would replace it
+    finally:
+        store.rm_file(partial)
+
+
+def remove_folder(uri: str) -> None:
+    """Remove a folder and all in it; nothing happens when it is not there."""
+    store = filesystem(uri)
+    if store.exists(inner_path(uri)):
+        store.rm(inner_path(uri), recursive=True)
+
+
+@contextmanager
+def store_errors(uri: str) -> Iterator[None]:
+    """Turn what the stores and table libraries raise into errors that name the table and what to do."""
+    try:
+        yield
+    except LakebedError:
+        raise
+    except Exception as error:
+        if not _is_of_a_store(error):
+            raise
+        _translate(uri, error)
+
+
+def _is_of_a_store(error: Exception) -> bool:
+    module = type(error).__module__.partition(".")[0]
+    return isinstance(error, OSError) or module in {"botocore", "aiobotocore", "aiohttp", "_internal", "deltalake"}
+
+
+def _translate(uri: str, error: Exception) -> NoReturn:
+    text = " ".join(str(error).split())
+    seen = f"{type(error).__name__} {text}".lower()
+    if any(word in seen for word in _ABSENT) or isinstance(error, FileNotFoundError):
+        raise TableNotFoundError(f"{uri}: there is no table", hint="check the path") from error
+    if any(word in seen for word in _DENIED) or isinstance(error, PermissionError):
+        raise TableError(f"{uri}: access is denied", hint="check AWS_ACCESS_KEY_ID and its rights") from error
+    if any(word in seen for word in _UNREACHABLE):
+        place = s3_settings().endpoint_url or "S3"
+        raise UnreachableError(f"{uri}: {place} does not answer", hint="check AWS_ENDPOINT_URL") from error
+    raise TableError(f"{uri}: {text[:300]}") from error
