@@ -1,0 +1,144 @@
+"""Running a suite on one encoder: each data set is embedded once, then every task of its entry measures it.
+
+Pure of MLflow and of printing: `log.py` stores what comes out, the command line shows it.
+"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow as pa
+
+from lakebed.eval import datasets
+from lakebed.eval.datasets import Dataset
+from lakebed.eval.tasks.classification import ClassificationTask
+from lakebed.eval.tasks.cross_modal import CrossModalTask
+from lakebed.eval.tasks.protocol import Task, TaskResult, Vectors
+from lakebed.platform.config.suite import Classification, Entry, Suite
+from lakebed.platform.encoder.protocol import Encoder, check_dimensions, encode
+from lakebed.platform.errors import LakebedError
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is done now, how many data sets are behind, and how many there are."""
+
+EXAMPLE_SCHEMA = pa.schema(
+    [(name, pa.dictionary(pa.int32(), pa.string())) for name in ("dataset", "task", "metric")]
+    + [("example", pa.string()), ("score", pa.float64()), ("expected", pa.string()), ("predicted", pa.string())]
+)
+"""Per-example scores in long form: one row per data set, task, metric and example."""
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """One task's result on one data set; the vectors stay for the figures."""
+
+    data: Dataset
+    task: Task
+    result: TaskResult
+    vectors: Vectors = field(repr=False)
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """Everything that one run of a suite found; `seconds` are wall-clock, by phase."""
+
+    suite: Suite
+    measured: Sequence[Measured]
+    rows: int
+    seconds: Mapping[str, float]
+
+    def figures(self) -> dict[str, float]:
+        """Flat numbers: `dataset/task/metric`, `mean/task/metric` and `cost/phase/…`."""
+        each = {
+            f"{one.data.name}/{one.task.name}/{metric}": value
+            for one in self.measured
+            for metric, value in one.result.metrics.items()
+        }
+        return each | self.means() | self._costs()
+
+    def means(self) -> dict[str, float]:
+        """`mean/task/metric` over the data sets of a task."""
+        values: dict[str, list[float]] = {}
+        for one in self.measured:
+            for metric, value in one.result.metrics.items():
+                values.setdefault(f"mean/{one.task.name}/{metric}", []).append(value)
+        return {key: float(np.mean(found)) for key, found in values.items()}
+
+    def headlines(self) -> dict[str, float]:
+        """The means that stand for the suite, the most telling one first."""
+        means = self.means()
+        keys = {f"mean/{one.task.name}/{name}": None for one in self.measured for name in one.task.headlines}
+        return {key: means[key] for key in keys}
+
+    def examples(self) -> pa.Table:
+        """Per-example scores of every metric that has them, as `EXAMPLE_SCHEMA`."""
+        tables = [_example_table(one) for one in self.measured]
+        return pa.concat_tables([table.cast(EXAMPLE_SCHEMA) for table in tables]).unify_dictionaries()
+
+    def _costs(self) -> dict[str, float]:
+        costs = {f"cost/{phase}/seconds": seconds for phase, seconds in self.seconds.items()}
+        return {**costs, "cost/embed/rows_per_second": self.rows / max(self.seconds["embed"], 1e-9)}
+
+
+def evaluate(
+    encoder: Encoder, suite: Suite, *, limit: int | None = None, progress: Progress = lambda *_: None
+) -> Evaluation:
+    """Run a suite; `limit` is the most examples per part, for a quick look. Same input, same scores."""
+    check_dimensions(encoder.info, suite.dimensions)
+    total = sum(datasets.count(entry) for entry in suite.entries)
+    measured: list[Measured] = []
+    seconds = {"embed": 0.0, "tasks": 0.0}
+    rows = 0
+    for entry in suite.entries:
+        task = task_of(entry)
+        for data in datasets.load(entry):
+            used = data.limited(limit) if limit else data
+            progress(used.name, len(measured), total)
+            started = time.perf_counter()
+            vectors = _embed(encoder, used, suite.dimensions)
+            embedded = time.perf_counter()
+            measured.append(Measured(used, task, task.run(used, vectors), vectors))
+            seconds["embed"] += embedded - started
+            seconds["tasks"] += time.perf_counter() - embedded
+            rows += used.rows
+    return Evaluation(suite, measured, rows, seconds)
+
+
+def task_of(entry: Entry) -> Task:
+    """The task that an entry of a suite asks for."""
+    if isinstance(entry, Classification):
+        return ClassificationTask(entry.linear_probe, entry.neighbours)
+    return CrossModalTask()
+
+
+def _embed(encoder: Encoder, data: Dataset, dimensions: int | None) -> Vectors:
+    """Embed all parts in one go, so that short and long ones share batches."""
+    items = [item for part in data.parts.values() for item in part.items]
+    vectors = encode(encoder, items, dimensions).vectors
+    bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
+    if len(bad):
+        raise LakebedError(
+            f"data set {data.name}: {encoder.info.name} gave {len(bad)} vectors that are not finite numbers",
+            hint="its scores would mean nothing",
+        )
+    ends = np.cumsum([len(part) for part in data.parts.values()])[:-1]
+    return dict(zip(data.parts, np.split(vectors, ends), strict=True))
+
+
+def _example_table(one: Measured) -> pa.Table:
+    def column(name: str) -> list[object]:
+        return [value for example in one.result.examples for value in getattr(example, name)]
+
+    metrics = [example.metric for example in one.result.examples for _ in example.keys]
+    return pa.table(
+        {
+            "dataset": [one.data.name] * len(metrics),
+            "task": [one.task.name] * len(metrics),
+            "metric": metrics,
+            "example": column("keys"),
+            "score": column("scores"),
+            "expected": column("expected"),
+            "predicted": column("predicted"),
+        }
+    )
