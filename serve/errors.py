@@ -73,3 +73,7 @@ class NotReadyError(RequestError):
     """The server cannot answer now: it is starting, or its key store does not answer."""
 
     default_code = "overloaded"
+
+
+class ServerError(LakebedError):
+    """The server could not be brought up, or Ray died under it."""

@@ -9,6 +9,9 @@ from rich.markup import escape
 from lakebed import __version__
 from lakebed.cli import console
 from lakebed.cli.exit_codes import exit_code
+from lakebed.cli.keys import keys
+from lakebed.cli.serve import serve
+from lakebed.cli.train import train
 from lakebed.platform.errors import LakebedError
 
 app = typer.Typer(
@@ -19,6 +22,9 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
 )
+app.command("serve")(serve)
+app.command("train")(train)
+app.add_typer(keys, name="keys")
 
 
 def _print_version(wanted: bool) -> None:

