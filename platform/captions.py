@@ -142,15 +142,38 @@ _SENTENCES: Final[Mapping[Split, tuple[str, ...]]] = {
 }
 
 
+_BRIEF: Final[Mapping[Split, tuple[str, ...]]] = {
+    "train": ("{said}.", "A signal with {said}.", "A time series with {said}.", "{said} in a recording."),
+    "test": ("Series showing {said}.", "Find a curve with {said}."),
+}
+
+
 def caption(attributes: Mapping[str, str], generator: np.random.Generator, split: Split) -> str:
     """Say all attributes in one sentence, with words and a template drawn from the split's own banks."""
+    parts = _phrases(attributes, generator, split)
+    return _sentence(_pick(_SENTENCES[split], generator).format(**parts))
 
+
+def brief_caption(
+    attributes: Mapping[str, str], generator: np.random.Generator, split: Split
+) -> tuple[str, frozenset[str]]:
+    """Say one to three things as a person searching would; return the words and the attributes they state."""
+    parts = _phrases(attributes, generator, split)
+    telling = [name for name in ("trend", "cycle", "event", "noise", "level") if attributes[name] != "none"]
+    count = min(len(telling), int(generator.integers(1, 4)))
+    chosen = [telling[place] for place in generator.permutation(len(telling))[:count]]
+    said = " and ".join(parts[name] for name in chosen)
+    stated = {name for part in chosen for name in (part, {"cycle": "wave", "event": "where"}.get(part, part))}
+    return _sentence(_pick(_BRIEF[split], generator).format(said=said)), frozenset(stated)
+
+
+def _phrases(attributes: Mapping[str, str], generator: np.random.Generator, split: Split) -> dict[str, str]:
     def pick(phrases: tuple[str, ...]) -> str:
-        return phrases[generator.integers(len(phrases))]
+        return _pick(phrases, generator)
 
     wave = pick(_WAVE[split][attributes["wave"]]) if attributes["cycle"] != "none" else ""
     where = pick(_WHERE[split][attributes["where"]]) if attributes["event"] != "none" else ""
-    parts = {
+    return {
         "channels": pick(_CHANNELS[split][attributes["channels"]]),
         "trend": pick(_TREND[split][attributes["trend"]]),
         "cycle": pick(_CYCLE[split][attributes["cycle"]]).format(wave=wave),
@@ -159,5 +182,11 @@ def caption(attributes: Mapping[str, str], generator: np.random.Generator, split
         "level": pick(_LEVEL[split]).format(level=attributes["level"]),
         "spread": pick(_SPREAD[split]).format(spread=attributes["spread"]),
     }
-    sentence = pick(_SENTENCES[split]).format(**parts)
-    return sentence[0].upper() + sentence[1:]
+
+
+def _pick(phrases: tuple[str, ...], generator: np.random.Generator) -> str:
+    return phrases[generator.integers(len(phrases))]
+
+
+def _sentence(words: str) -> str:
+    return words[0].upper() + words[1:]

@@ -113,7 +113,7 @@ def _switching(length: int, generator: Generator) -> FloatArray:
 
 def _ramps(length: int, generator: Generator) -> FloatArray:
     knots = np.sort(np.concatenate([[0, length - 1], generator.uniform(0, length - 1, generator.integers(1, 12))]))
-    return np.interp(np.arange(length), knots, generator.standard_normal(len(knots)))
+    return np.asarray(np.interp(np.arange(length), knots, generator.standard_normal(len(knots))))
 
 
 def _bumps(length: int, generator: Generator) -> FloatArray:
@@ -164,7 +164,7 @@ _PROCESSES: Final[tuple[Callable[[int, Generator], FloatArray], ...]] = (
 def _smooth(length: int, knots: int, generator: Generator) -> FloatArray:
     """A slow random curve of unit-normal knots."""
     places = np.linspace(0, length - 1, knots)
-    return np.interp(np.arange(length), places, generator.standard_normal(knots))
+    return np.asarray(np.interp(np.arange(length), places, generator.standard_normal(knots)))
 
 
 def _alter(row: FloatArray, generator: Generator) -> FloatArray:

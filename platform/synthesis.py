@@ -12,7 +12,7 @@ from typing import Final
 
 import numpy as np
 
-from lakebed.platform.captions import Split, caption
+from lakebed.platform.captions import Split, brief_caption, caption
 from lakebed.platform.items import FloatArray
 
 __all__ = ["Captioned", "Split", "captioned_series"]
@@ -36,27 +36,35 @@ Attributes = Mapping[str, str]
 
 @dataclass(frozen=True, eq=False)
 class Captioned:
-    """A series (channels x samples), a sentence that describes it, and the attributes both came from."""
+    """A series (channels x samples), words that describe it, the attributes both came from, and which are said."""
 
     series: FloatArray
     caption: str
     attributes: Attributes
+    stated: frozenset[str]
 
 
-def captioned_series(count: int, *, seed: int, split: Split) -> list[Captioned]:
-    """Draw `count` pairs; the same arguments give the same pairs on every machine."""
+def captioned_series(count: int, *, seed: int, split: Split, brief: float = 0.0) -> list[Captioned]:
+    """Draw `count` pairs; the same arguments give the same pairs on every machine.
+
+    A share `brief` of the captions states only one to three attributes, as a search query would; the others
+    state all of them.
+    """
     generator = np.random.default_rng([seed, 0 if split == "train" else 1])
-    return [_captioned(generator, split) for _ in range(count)]
+    return [_captioned(generator, split, brief) for _ in range(count)]
 
 
-def _captioned(generator: np.random.Generator, split: Split) -> Captioned:
+def _captioned(generator: np.random.Generator, split: Split, brief: float) -> Captioned:
     attributes = _attributes(generator, split)
     length = int(np.exp(generator.uniform(np.log(96), np.log(1024))))
     channels = [_channel(attributes, length, generator) for _ in range(int(attributes["channels"]))]
     shape = np.stack(channels)
     shape = (shape - shape.mean(1, keepdims=True)) / shape.std(1, keepdims=True)
     series = float(attributes["level"]) + float(attributes["spread"]) * shape
-    return Captioned(series, caption(attributes, generator, split), attributes)
+    if generator.uniform() < brief:
+        words, stated = brief_caption(attributes, generator, split)
+        return Captioned(series, words, attributes, stated)
+    return Captioned(series, caption(attributes, generator, split), attributes, frozenset(attributes))
 
 
 def _attributes(generator: np.random.Generator, split: Split) -> dict[str, str]:

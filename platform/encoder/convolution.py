@@ -58,7 +58,7 @@ def normalise(series: FloatArray) -> tuple[VectorArray, FloatArray, FloatArray]:
     scale[scale == 0] = 1
     scaled = series / scale
     mean, spread = scaled.mean(1, keepdims=True), scaled.std(1, keepdims=True)
-    flat = spread < 1e-12
+    flat = spread < 1e-13
     shape = np.where(flat, 0, (scaled - mean) / np.where(flat, 1, spread))
     resized = np.stack([resample(channel) for channel in shape]).astype(np.float32)
     return resized, (mean * scale)[:, 0], (spread * scale)[:, 0]
@@ -172,5 +172,5 @@ def _weights(device: torch.device) -> torch.Tensor:
 
 
 def as_channels(values: npt.ArrayLike) -> VectorArray:
-    """Normalise a stack of equally long univariate series (n, length) to (n, LENGTH), dropping level and spread."""
+    """Normalise equally long univariate series (n, length) to (n, LENGTH), dropping level and spread."""
     return normalise(np.asarray(values, np.float64))[0]
