@@ -16,6 +16,7 @@
     |-- TooManyBadRowsError    more rows were quarantined than the job allows
     |-- UnreachableError       a server, a store or a cluster does not answer
     |-- PortInUseError
+    |-- GateError              a model version is not better than the champion; nothing was changed
     `-- JobFailedError         a submitted job ended badly
 
 Every error is one line that says what, where and, as `hint`, what to do. All are picklable: they cross Ray.
@@ -119,6 +120,10 @@ class UnreachableError(LakebedError):
 
 class PortInUseError(LakebedError):
     """Another process listens on the port."""
+
+
+class GateError(LakebedError):
+    """A model version did not pass the gate to be promoted; nothing was changed."""
 
 
 class JobFailedError(LakebedError):

@@ -61,3 +61,8 @@ class Task(Protocol):
     def run(self, data: Dataset, vectors: Vectors) -> TaskResult:
         """Measure; raises ConfigError when the data cannot carry the task."""
         ...
+
+
+def lower_is_better(metric: str) -> bool:
+    """True for the few metrics that count what one wants little of."""
+    return metric.endswith("median_rank")

@@ -7,7 +7,7 @@ import typer
 from rich.markup import escape
 
 from lakebed import __version__
-from lakebed.cli import console
+from lakebed.cli import console, evaluate, models
 from lakebed.cli.exit_codes import exit_code
 from lakebed.cli.keys import keys
 from lakebed.cli.serve import serve
@@ -22,6 +22,11 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
 )
+app.command("eval")(evaluate.evaluate)
+app.command("compare")(evaluate.compare)
+app.command("models")(models.models)
+app.command("register")(models.register)
+app.command("promote")(models.promote)
 app.command("serve")(serve)
 app.command("train")(train)
 app.add_typer(keys, name="keys")

@@ -1,0 +1,127 @@
+"""One evaluation as one MLflow run: one run per model version, truncation and suite.
+
+The run is begun before anything is computed, so a server that is away costs no minutes, and it ends as FINISHED
+only when all is stored, the headline scores on the model version included.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from lakebed.eval import figures
+from lakebed.eval.run import Evaluation, Progress, evaluate
+from lakebed.eval.subject import Subject
+from lakebed.platform.config.suite import Suite
+from lakebed.platform.encoder.load import Device
+from lakebed.platform.machine import code_version, machine
+from lakebed.platform.registry import Registry
+from lakebed.platform.tracking import Run, Tracking
+
+EXPERIMENT: Final = "lakebed-eval"
+SUITE: Final = "lakebed.suite"
+DATA: Final = "lakebed.data"
+HEADLINES: Final = "lakebed.headlines"
+SUBJECT: Final = "lakebed.subject"
+EXAMPLES: Final = "scores.parquet"
+DATA_PARAM: Final = "data."
+TASK_PARAM: Final = "task."
+
+
+@dataclass(frozen=True, eq=False)
+class Recorded:
+    """An evaluation and the run it was logged as."""
+
+    evaluation: Evaluation
+    run_id: str
+
+
+def evaluate_and_record(
+    subject: Subject,
+    suite: Suite,
+    *,
+    label: str,
+    tracking: Tracking,
+    registry: Registry,
+    device: Device = "auto",
+    limit: int | None = None,
+    whole: bool = True,
+    progress: Progress = lambda *_: None,
+) -> Recorded:
+    """Run a suite on a subject and log it; `label` names suite and data folder.
+
+    `whole` says that the suite was not cut down by options: only then do the scores go to the model version.
+    """
+    tags = {**subject.tags, SUITE: label, SUBJECT: subject.label}
+    with tracking.run(EXPERIMENT, f"{subject.label} on {label}", tags) as run:
+        encoder = subject.model.load(device)
+        evaluation = evaluate(encoder, suite, limit=limit, progress=progress)
+        _log_identity(run, subject, evaluation)
+        _log_scores(run, subject, evaluation)
+        _log_figures(run, evaluation)
+        if whole and limit is None:
+            _mirror(subject, label, evaluation.headlines(), tracking, registry)
+        run.tags({DATA: data_digest(evaluation), HEADLINES: json.dumps(list(evaluation.headlines()))})
+    return Recorded(evaluation, run.id)
+
+
+def data_digest(evaluation: Evaluation) -> str:
+    """One digest of all data that an evaluation used, whatever the order."""
+    digests = sorted({one.data.digest for one in evaluation.measured})
+    return hashlib.sha256("\n".join(digests).encode()).hexdigest()[:32]
+
+
+def _log_identity(run: Run, subject: Subject, evaluation: Evaluation) -> None:
+    """Everything a score depends on: model, data, probes, code; and the machine, on which only costs depend."""
+    run.params(
+        {
+            "model": subject.label,
+            "model.digest": subject.digest,
+            "model.dimensions": subject.dimensions or "full",
+            "suite": evaluation.suite.model_dump(mode="json"),
+            "code": code_version(),
+            **{f"{TASK_PARAM}{one.task.name}": one.task.configuration for one in evaluation.measured},
+            **{f"{DATA_PARAM}{one.data.name}": one.data.digest for one in evaluation.measured},
+            **{f"machine.{key}": value for key, value in machine().items()},
+        }
+    )
+    for one in evaluation.measured:
+        run.dataset(one.data.reference, "evaluation")
+    if subject.version and subject.version.model_id:
+        run.model(subject.version.model_id)
+
+
+def _log_scores(run: Run, subject: Subject, evaluation: Evaluation) -> None:
+    # MLflow keeps one value per key and logged model: a truncation's scores would replace the full length's.
+    model_id = subject.version.model_id if subject.version and subject.dimensions is None else None
+    for one in evaluation.measured:
+        prefix = f"{one.data.name}/{one.task.name}"
+        values = {f"{prefix}/{metric}": value for metric, value in one.result.metrics.items()}
+        details = {f"details/{prefix}/{name}": value for name, value in one.result.details.items()}
+        run.metrics(values, dataset=one.data.reference, model_id=model_id)
+        run.metrics(details)
+    overall = {key: value for key, value in evaluation.figures().items() if key.startswith(("mean/", "cost/"))}
+    run.metrics(overall, model_id=model_id)
+    run.table(evaluation.examples(), EXAMPLES)
+    run.text(json.dumps(evaluation.figures(), indent=2), "figures.json")
+
+
+def _log_figures(run: Run, evaluation: Evaluation) -> None:
+    for name, figure in figures.all_of(evaluation.measured).items():
+        run.figure(figure, f"figures/{name}.png")
+
+
+def _mirror(
+    subject: Subject, label: str, headlines: Mapping[str, float], tracking: Tracking, registry: Registry
+) -> None:
+    """Copy the headline scores to where MLflow's pages show them: the version's tags and its training run."""
+    if subject.version is None:
+        return
+    prefix = label if subject.dimensions is None else f"{label}#{subject.dimensions}"
+    scores = {f"{prefix}/{key}": value for key, value in headlines.items()}
+    registry.tag(
+        subject.version.name, subject.version.version, {key: f"{value:.4f}" for key, value in scores.items()}
+    )
+    if subject.version.run_id:
+        tracking.add(subject.version.run_id, {key.replace("#", "."): value for key, value in scores.items()})

@@ -1,0 +1,54 @@
+"""What is measured: a model, at full length or cut to some dimensions, and what identifies its scores.
+
+lakebed-embed@2        a model reference, at full length
+lakebed-embed@2#128    the same model, vectors cut to 128 dimensions
+"""
+
+from dataclasses import dataclass
+
+from lakebed.platform.encoder.load import Model, resolve_model
+from lakebed.platform.errors import ConfigError
+from lakebed.platform.registry import ModelVersion, Registry
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A resolved model and its truncation; `version` is the registered one with that digest, if there is one."""
+
+    model: Model
+    digest: str
+    dimensions: int | None
+    version: ModelVersion | None
+
+    @property
+    def label(self) -> str:
+        """How tables name it."""
+        name = self.version.reference if self.version else self.model.reference
+        return name if self.dimensions is None else f"{name}#{self.dimensions}"
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """The tags by which its runs are found again."""
+        length = "full" if self.dimensions is None else str(self.dimensions)
+        return {"lakebed.model_digest": self.digest, "lakebed.dimensions": length}
+
+
+def resolve_subject(reference: str, registry: Registry, dimensions: int | None = None) -> Subject:
+    """Resolve MODEL or MODEL#DIMENSIONS; raises ModelNotFoundError, ArtifactError or ConfigError."""
+    name, mark, cut = reference.partition("#")
+    if mark:
+        if not cut.isdecimal() or int(cut) < 1 or dimensions is not None:
+            raise ConfigError(f"model {reference!r}: write MODEL or MODEL#DIMENSIONS, and dimensions only once")
+        dimensions = int(cut)
+    model = resolve_model(name, registry)
+    digest = model.digest or model.load().info.digest
+    return Subject(model, digest, dimensions, _registered(model, digest, registry))
+
+
+def _registered(model: Model, digest: str, registry: Registry) -> ModelVersion | None:
+    """The registry's version of this very model, however it was referred to."""
+    if model.version is not None:
+        return registry.version(model.name, str(model.version))
+    if model.name not in registry.names():
+        return None
+    return next((version for version in registry.versions(model.name) if version.digest == digest), None)

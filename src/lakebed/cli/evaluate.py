@@ -1,0 +1,180 @@
+"""`lakebed eval` and `lakebed compare`: measuring a model by a suite, and two measured models side by side."""
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from lakebed.cli import console
+from lakebed.platform.encoder.load import DEFAULT_MODEL, Device
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from lakebed.eval.compare import Comparison, Difference
+    from lakebed.eval.record import Recorded
+    from lakebed.eval.run import Progress
+    from lakebed.eval.subject import Subject
+    from lakebed.platform.registry import Registry
+    from lakebed.platform.tracking import Tracking
+
+_SHOWN_METRICS = 6
+
+
+def evaluate(
+    model: str = typer.Option(DEFAULT_MODEL, "--model", "-m", help="Model reference: NAME@VERSION, ./folder, …"),
+    suite: str = typer.Option("smoke", "--suite", "-s", help="Name of a shipped suite, or a YAML file."),
+    data: Path | None = typer.Option(None, "--data", help="Folder of UCR/UEA sets, for a suite that reads one."),
+    dimensions: int | None = typer.Option(None, min=1, help="Cut vectors to so many dimensions first."),
+    only: list[str] = typer.Option([], "--only", help="Measure this data set only; may be repeated."),
+    exclude: list[str] = typer.Option([], "--exclude", help="Leave this data set out; may be repeated."),
+    limit: int | None = typer.Option(None, min=1, help="At most so many examples per part: a quick look."),
+    device: str = typer.Option("auto", help="auto, cpu or cuda."),
+    json_file: Path | None = typer.Option(None, "--json", help="Write every figure to this file."),
+) -> None:
+    """Measure a model by a suite, log it in MLflow, and print its scores."""
+    from lakebed.eval.catalogue import find_suite
+    from lakebed.eval.record import evaluate_and_record
+    from lakebed.eval.subject import resolve_subject
+
+    chosen = find_suite(suite).with_options(
+        data=data, names=tuple(only), exclude=tuple(exclude), dimensions=dimensions
+    )
+    registry, tracking = stores()
+    subject = resolve_subject(model, registry, chosen.dimensions)
+    with _progress() as progress:
+        recorded = evaluate_and_record(
+            subject,
+            chosen.model_copy(update={"dimensions": subject.dimensions}),
+            label=chosen.name if data is None else f"{chosen.name}/{data.resolve().name}",
+            tracking=tracking,
+            registry=registry,
+            device=_device(device),
+            limit=limit,
+            whole=not (only or exclude),
+            progress=progress,
+        )
+    console.out.print(_score_table(subject, recorded))
+    console.err.print(f"MLflow run {recorded.run_id}; {_versioned(subject)}")
+    if json_file:
+        write_figures(json_file, recorded.evaluation.figures())
+
+
+def compare(
+    a: str = typer.Argument(help="The one in use: MODEL, MODEL@VERSION or MODEL#DIMENSIONS."),
+    b: str = typer.Argument(help="The one that may replace it."),
+    suite: str | None = typer.Option(None, "--suite", "-s", help="Suite; by default the newest both were run on."),
+    every: bool = typer.Option(False, "--all", help="Show every metric, not only the headline ones."),
+    json_file: Path | None = typer.Option(None, "--json", help="Write every figure to this file."),
+) -> None:
+    """Show by how much B differs from A, with paired 95 % intervals, from the runs that `lakebed eval` logged."""
+    from lakebed.eval.compare import compare as compare_runs
+    from lakebed.eval.subject import resolve_subject
+
+    registry, tracking = stores()
+    result = compare_runs(resolve_subject(a, registry), resolve_subject(b, registry), tracking, suite)
+    for note in result.notes:
+        console.err.print(f"note: {note}")
+    console.out.print(comparison_table(result, every=every))
+    if json_file:
+        write_figures(json_file, result.figures())
+
+
+def stores() -> "tuple[Registry, Tracking]":
+    """The registry and the runs of the environment's MLflow."""
+    from lakebed.platform.config.environment import read_environment
+    from lakebed.platform.registry import Registry
+    from lakebed.platform.tracking import Tracking
+
+    uri = read_environment().resolved_tracking_uri
+    return Registry(uri), Tracking(uri)
+
+
+def write_figures(path: Path, figures: Mapping[str, float]) -> None:
+    """Write one flat JSON object of numbers, and what they were measured on."""
+    from lakebed.platform.errors import ConfigError
+    from lakebed.platform.machine import machine
+
+    try:
+        path.write_text(json.dumps({**figures, "machine": machine()}, indent=2) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be written: {error.strerror}") from None
+    console.err.print(f"figures in {path}")
+
+
+def comparison_table(result: "Comparison", *, every: bool = False) -> "Table":
+    """Deltas by data set under each mean, and how many data sets won, tied and lost."""
+    from rich.table import Table
+
+    table = Table(title=f"{result.b} against {result.a} on {result.suite}", title_justify="left")
+    for column in ("figure", "A", "B", "B - A", "95 % interval", "won / tied / lost"):
+        table.add_column(column, justify="left" if column == "figure" else "right")
+    for mean in result.means:
+        if not (every or mean.key in result.headlines):
+            continue
+        tally = result.tally(mean.key)
+        tail = mean.key.partition("/")[2]
+        for one in result.differences:
+            if one.key.partition("/")[2] == tail:
+                table.add_row(*_cells(one), "")
+        table.add_row(
+            *_cells(mean), f"{tally.wins} / {tally.ties} / {tally.losses}", style="bold", end_section=True
+        )
+    return table
+
+
+def _cells(one: "Difference") -> tuple[str, str, str, str, str]:
+    bounds = one.interval
+    interval = "" if bounds.low is None else f"{bounds.low:+.4f} to {bounds.high:+.4f}"
+    return one.key, f"{one.a:.4f}", f"{one.b:.4f}", f"{bounds.delta:+.4f}", interval
+
+
+def _score_table(subject: "Subject", recorded: "Recorded") -> "Table":
+    """Headline metrics, a row per data set, a block per task."""
+    from rich.table import Table
+
+    evaluation = recorded.evaluation
+    means = evaluation.means()
+    table = Table(title=f"{subject.label} on {evaluation.suite.name}", title_justify="left")
+    for column in ("data set", "task", "metric", "score"):
+        table.add_column(column, justify="right" if column == "score" else "left")
+    for key in evaluation.headlines():
+        _, task, metric = key.split("/")
+        for one in evaluation.measured:
+            if one.task.name == task:
+                table.add_row(one.data.name, task, metric, f"{one.result.metrics[metric]:.4f}")
+        table.add_row("mean", task, metric, f"{means[key]:.4f}", style="bold", end_section=True)
+    return table
+
+
+def _versioned(subject: "Subject") -> str:
+    if subject.version is not None:
+        return f"model version {subject.version.reference}"
+    if subject.model.kind != "artifact":
+        return f"{subject.model.reference} is no model directory and cannot be registered"
+    return (
+        f"not registered: `lakebed register {subject.model.target} --name {subject.model.name}` makes it a version"
+    )
+
+
+def _device(name: str) -> Device:
+    if name not in ("auto", "cpu", "cuda"):
+        raise typer.BadParameter(f"{name!r}: choose auto, cpu or cuda", param_hint="--device")
+    return name  # type: ignore[return-value]  # just checked, which the type checker cannot follow
+
+
+@contextmanager
+def _progress() -> "Iterator[Progress]":
+    """A bar in a terminal, a line per data set elsewhere."""
+    if not console.err.is_terminal:
+        yield lambda name, done, total: console.err.print(f"[{done + 1}/{total}] {name}", markup=False)
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console.err, transient=True) as bar:
+        job = bar.add_task("loading the model", total=None)
+        yield lambda name, done, total: bar.update(job, description=name, completed=done, total=total)

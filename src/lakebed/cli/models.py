@@ -1,0 +1,101 @@
+"""`lakebed models`, `register` and `promote`: the versions of a model, and which one is served."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from lakebed.cli import console
+from lakebed.cli.evaluate import comparison_table, stores
+from lakebed.platform.errors import GateError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from lakebed.platform.registry import ModelVersion
+
+
+def models(
+    name: str | None = typer.Argument(None, help="Only this model's versions."),
+) -> None:
+    """List registered versions with alias, digest, age and headline scores."""
+    from lakebed.platform.encoder.artifact import read_artifact
+    from lakebed.platform.encoder.load import DEFAULT_MODEL, packaged_model
+
+    registry, _ = stores()
+    names = [name] if name else registry.names()
+    versions = [version for one in names for version in registry.versions(one)]
+    if versions:
+        console.out.print(_version_table(versions))
+    if DEFAULT_MODEL not in names and name is None:
+        digest = read_artifact(packaged_model()).digest
+        console.out.print(f"{DEFAULT_MODEL}, digest {digest[:12]}: ships with lakebed, not registered")
+        console.err.print(f"`lakebed register {DEFAULT_MODEL}` makes it version 1, with an alias and scores")
+
+
+def register(
+    model: str = typer.Argument(help="A model directory, or lakebed-embed for the model that ships."),
+    name: str | None = typer.Option(None, "--name", "-n", help="Name; by default the one in the model's config."),
+    alias: str | None = typer.Option(None, "--alias", help="Alias to point at the version, such as candidate."),
+) -> None:
+    """Make a model directory a version in the registry; the same files again are the same version."""
+    from lakebed.platform.encoder.load import resolve_model
+    from lakebed.platform.errors import ConfigError
+
+    found = resolve_model(model)
+    if found.kind != "artifact":
+        raise ConfigError(
+            f"{model}: only a model directory can be registered", hint="make one with `lakebed train`"
+        )
+    registry, _ = stores()
+    version = registry.register(Path(found.target), name or found.name, alias=alias)
+    console.out.print(f"{version.reference}, digest {version.digest[:12]}{_aliases(version)}")
+
+
+def promote(
+    model: str = typer.Argument(help="The version to serve from now on: NAME@VERSION or NAME@ALIAS."),
+    suite: str | None = typer.Option(None, "--suite", "-s", help="Suite; by default the newest both were run on."),
+    figure: str | None = typer.Option(None, "--figure", help="Deciding figure, such as mean/classification/…"),
+    force: bool = typer.Option(False, "--force", help="Promote whatever the figures say."),
+) -> None:
+    """Make a version the champion if it is better than the champion, and say why."""
+    from lakebed.eval import promote as gate
+    from lakebed.eval.subject import resolve_subject
+
+    registry, tracking = stores()
+    candidate = resolve_subject(model, registry)
+    version = gate.registered(candidate)
+    if force:
+        decision = gate.Decision(True, "forced")
+    else:
+        current = gate.champion_of(version.name, registry)
+        champion = resolve_subject(current.reference, registry) if current else None
+        decision = gate.decide(candidate, champion, tracking, suite=suite, figure=figure)
+    if decision.comparison:
+        console.out.print(comparison_table(decision.comparison))
+    if not decision.holds:
+        raise GateError(
+            f"{version.reference} is not promoted: {decision.reason}", hint="--force promotes it all the same"
+        )
+    gate.promote(version, decision.reason, registry)
+    console.out.print(f"{version.reference} is the champion: {decision.reason}")
+
+
+def _version_table(versions: "list[ModelVersion]") -> "Table":
+    from rich.table import Table
+
+    table = Table("model", "aliases", "digest", "created (UTC)", "scores")
+    for version in versions:
+        scores = [f"{key} {value}" for key, value in sorted(version.tags.items()) if "/mean/" in key]
+        table.add_row(
+            version.reference,
+            ", ".join(version.aliases),
+            version.digest[:12],
+            f"{version.created:%Y-%m-%d %H:%M}",
+            "\n".join(scores),
+        )
+    return table
+
+
+def _aliases(version: "ModelVersion") -> str:
+    return f", {', '.join(version.aliases)}" if version.aliases else ""
