@@ -31,6 +31,7 @@ from lakebed.platform.lake.storage import delta_options, exists, join, remove_fo
 _UNREADABLE: Final = frozenset({"columnMapping"})
 _RUN: Final = "lakebed.run"
 _COMMITS_SEARCHED: Final = 50
+_SIGNED: Final = {pa.uint8(): pa.int16(), pa.uint16(): pa.int32(), pa.uint32(): pa.int64()}
 
 
 def is_delta(uri: str) -> bool:
@@ -99,7 +100,7 @@ class DeltaSink:
 
     def __init__(self, uri: str, schema: pa.Schema, owner: Owner) -> None:
         self.uri = uri
-        self._schema = schema
+        self.schema = storable(uri, schema)
         self._owner = owner
         self._application = f"lakebed/{owner.key}"
 
@@ -112,8 +113,13 @@ class DeltaSink:
             sequence = table.transaction_version(self._application)
             if sequence is None:
                 raise self._owner.refuse(self.uri, table.metadata().description)
-            check_columns(self.uri, pa.schema(table.schema().to_arrow()), self._schema)
+            check_columns(self.uri, pa.schema(table.schema().to_arrow()), self.schema)
             return SinkState(True, sequence, str(table.version()), _slots(table))
+
+    @property
+    def stored_columns(self) -> pa.Schema:
+        """Columns of a data file: the log holds the one that the table is partitioned by."""
+        return self.schema.remove(self.schema.get_field_index(SLOT_COLUMN))
 
     def folder(self, run: str) -> str:
         """Folder inside the table that a run stages its parts in; VACUUM removes what was never committed."""
@@ -148,7 +154,7 @@ class DeltaSink:
             table.create_write_transaction(
                 [*added],
                 "overwrite",
-                Schema.from_arrow(self._schema),
+                Schema.from_arrow(self.schema),
                 partition_by=[SLOT_COLUMN],
                 partition_filters=[(SLOT_COLUMN, "=", commit.slot)],
                 commit_properties=self._properties(commit, state.sequence + 1),
@@ -161,7 +167,7 @@ class DeltaSink:
         """Make the table and its rows in one commit, so that no reader meets an empty table."""
         create_table_with_add_actions(
             self.uri,
-            Schema.from_arrow(self._schema),
+            Schema.from_arrow(self.schema),
             added,
             mode="error",
             partition_by=[SLOT_COLUMN],
@@ -189,6 +195,30 @@ class DeltaSink:
         table = _load(self.uri)
         history = table.history(_COMMITS_SEARCHED) if table else []
         return next((str(entry["version"]) for entry in history if entry.get(_RUN) == run), None)
+
+
+def storable(uri: str, schema: pa.Schema) -> pa.Schema:
+    """Return a schema with every type one that Delta holds without loss; raises TableError when there is none.
+
+    delta-rs would take unsigned integers for signed ones of the same width.
+    """
+    schema = pa.schema([field.with_type(_wider(field.type)) for field in schema])
+    try:
+        Schema.from_arrow(schema)
+    except Exception as error:  # noqa: BLE001  delta-rs raises bare Exception, with a stack in its text
+        fault = str(error).splitlines()[0]
+        raise errors.TableError(
+            f"{uri}: Delta cannot hold a column of the result: {fault}", hint="leave it out, or write Parquet"
+        ) from None
+    return schema
+
+
+def _wider(kind: pa.DataType) -> pa.DataType:
+    if pa.types.is_uint64(kind):
+        return pa.decimal128(20, 0)
+    if pa.types.is_timestamp(kind) and kind.unit == "ns":
+        return pa.timestamp("us", kind.tz)
+    return _SIGNED.get(kind, kind)
 
 
 def _add_action(part: Part, slot: str) -> AddAction:

@@ -33,11 +33,15 @@ class DataFile:
 
 @dataclass(frozen=True)
 class Fragment:
-    """Rows `start` to `start + rows` of one file: its row groups `row_groups`, or all of them when None."""
+    """Rows `start` to `start + rows` of one file: its row groups `row_groups`, or all of them when None.
+
+    `size` is its share of the file, in bytes.
+    """
 
     path: str
     start: int
     rows: int
+    size: int
     row_groups: tuple[int, ...] | None = None
     constants: Mapping[str, Any] = field(default_factory=dict)
 
@@ -94,7 +98,7 @@ def fragments_of(uri: str, files: Sequence[DataFile]) -> tuple[Fragment, ...]:
 
 def _cut(uri: str, file: DataFile) -> list[Fragment]:
     if file.rows is not None and file.size <= FRAGMENT_BYTES:
-        return [Fragment(file.path, 0, file.rows, None, file.constants)]
+        return [Fragment(file.path, 0, file.rows, file.size, None, file.constants)]
     footer = read_footer(join(uri, file.path))
     if file.rows is not None and file.rows != footer.num_rows:
         raise TableError(f"{join(uri, file.path)}: holds {footer.num_rows} rows, the table says {file.rows}")
@@ -117,9 +121,9 @@ def _cut_row_groups(file: DataFile, footer: pq.FileMetaData) -> Iterator[Fragmen
     for group in range(footer.num_row_groups):
         groups.append(group)
         rows += footer.row_group(group).num_rows
-        share = len(groups) / footer.num_row_groups
-        if file.size * share >= FRAGMENT_BYTES or group == footer.num_row_groups - 1:
-            yield Fragment(file.path, start, rows, tuple(groups), file.constants)
+        size = file.size * len(groups) // footer.num_row_groups
+        if size >= FRAGMENT_BYTES or group == footer.num_row_groups - 1:
+            yield Fragment(file.path, start, rows, size, tuple(groups), file.constants)
             start, rows, groups = start + rows, 0, []
 
 

@@ -112,7 +112,14 @@ def _schema_and_constants(uri: str, paths: list[str]) -> tuple[pa.Schema, dict[s
         fragment.path.removeprefix(f"{root}/"): pads.get_partition_keys(fragment.partition_expression)
         for fragment in dataset.get_fragments()
     }
-    return schema.remove_metadata(), constants
+    return pa.schema([field.with_type(_decoded(field.type)) for field in schema]), constants
+
+
+def _decoded(kind: pa.DataType) -> pa.DataType:
+    """Return the type of the values, for types that are ways to store them."""
+    if pa.types.is_dictionary(kind):
+        return _decoded(kind.value_type)
+    return pa.string() if pa.types.is_string_view(kind) else kind
 
 
 def _fingerprint(found: list[tuple[str, dict[str, Any]]]) -> str:
@@ -129,7 +136,7 @@ class ParquetSink:
 
     def __init__(self, uri: str, schema: pa.Schema, owner: Owner) -> None:
         self.uri = uri
-        self._schema = schema
+        self.schema = schema
         self._owner = owner
 
     def open(self) -> SinkState:
@@ -142,9 +149,14 @@ class ParquetSink:
             manifest = _read_manifest(self.uri, sequences[-1])
             if manifest["owner"] != self._owner.key:
                 raise self._owner.refuse(self.uri, json.dumps(manifest["description"]))
-            check_columns(self.uri, _schema_of(manifest), self._schema)
+            check_columns(self.uri, _schema_of(manifest), self.schema)
             slots = {part["slot"]: part["source_version"] for part in manifest["parts"]}
             return SinkState(True, sequences[-1], str(sequences[-1]), slots)
+
+    @property
+    def stored_columns(self) -> pa.Schema:
+        """Columns of a data file."""
+        return self.schema
 
     def folder(self, run: str) -> str:
         """Folder inside the table that a run stages its parts in."""
@@ -198,7 +210,7 @@ class ParquetSink:
             "description": dict(self._owner.description),
             "run": commit.run,
             "metadata": dict(commit.metadata),
-            "schema": base64.b64encode(self._schema.serialize().to_pybytes()).decode(),
+            "schema": base64.b64encode(self.schema.serialize().to_pybytes()).decode(),
             "parts": [*(part for part in old if part["slot"] != commit.slot), *new],
         }
 

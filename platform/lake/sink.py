@@ -85,6 +85,16 @@ class Sink(Protocol):
         """Folder of the table."""
         ...
 
+    @property
+    def schema(self) -> pa.Schema:
+        """Columns of the table."""
+        ...
+
+    @property
+    def stored_columns(self) -> pa.Schema:
+        """Columns of its data files; what workers stage must have exactly these."""
+        ...
+
     def open(self) -> SinkState:
         """Look at the table; raises TableError when it is another job's, or has other columns."""
         ...

@@ -7,7 +7,8 @@ import typer
 from rich.markup import escape
 
 from lakebed import __version__
-from lakebed.cli import console, evaluate, models
+from lakebed.cli import console, evaluate, jobs, models
+from lakebed.cli.embed import embed, submit
 from lakebed.cli.exit_codes import exit_code
 from lakebed.cli.keys import keys
 from lakebed.cli.serve import serve
@@ -28,8 +29,11 @@ app.command("models")(models.models)
 app.command("register")(models.register)
 app.command("promote")(models.promote)
 app.command("serve")(serve)
+app.command("embed")(embed)
+app.command("submit")(submit)
 app.command("train")(train)
 app.add_typer(keys, name="keys")
+app.add_typer(jobs.app, name="jobs")
 
 
 def _print_version(wanted: bool) -> None:

@@ -1,0 +1,79 @@
+"""Everything that can be wrong with a job, looked at before any work starts."""
+
+import hashlib
+import secrets
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from lakebed.jobs.output import Lineage, quarantine_schema, result_schema
+from lakebed.jobs.rows import check_columns
+from lakebed.platform.config.embed import EmbedJob
+from lakebed.platform.encoder.load import Model, ModelSource, resolve_model
+from lakebed.platform.encoder.protocol import EncoderInfo, check_dimensions
+from lakebed.platform.errors import EmptyTableError
+from lakebed.platform.lake.fragments import Snapshot
+from lakebed.platform.lake.sink import Owner, Sink, SinkState
+from lakebed.platform.lake.tables import open_sink, open_table
+
+
+@dataclass(frozen=True)
+class CheckedJob:
+    """A job whose source, columns, model and sinks were found fit."""
+
+    job: EmbedJob
+    run: str
+    snapshot: Snapshot
+    model: Model
+    info: EncoderInfo
+    dimensions: int
+    sink: Sink
+    sink_state: SinkState
+    quarantine: Sink
+    quarantine_state: SinkState
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the sink holds this very result."""
+        return self.sink_state.slots.get(self.info.digest) == self.snapshot.version
+
+    @property
+    def lineage(self) -> Lineage:
+        """What every row says of where it comes from."""
+        return Lineage(self.model.name, self.model.version, self.info.digest, self.run, self.snapshot.version)
+
+
+def check_job(job: EmbedJob, registry: ModelSource | None = None) -> CheckedJob:
+    """Open and check what a job names; raises a LakebedError that says what is wrong, where, and what to do."""
+    snapshot = open_table(job.source)
+    check_columns(snapshot, job.columns)
+    if not snapshot.rows:
+        raise EmptyTableError(
+            f"{snapshot.uri}: the table has no rows", hint=f"version {snapshot.version} was read"
+        )
+    model = resolve_model(job.model, registry)
+    info = model.load("cpu").info  # a model that cannot be loaded fails here, in one line, and not on a worker
+    check_dimensions(info, job.dimensions)
+    dimensions = job.dimensions or info.dimensions
+    owner = _owner(job, dimensions)
+    sink = open_sink(job.sink, result_schema(snapshot, job.columns, dimensions), owner)
+    quarantine = open_sink(job.quarantine_table, quarantine_schema(snapshot, job.columns), owner)
+    return CheckedJob(
+        job, _new_run(), snapshot, model, info, dimensions, sink, sink.open(), quarantine, quarantine.open()
+    )
+
+
+def _owner(job: EmbedJob, dimensions: int) -> Owner:
+    """What makes the rows of one table comparable: source, mapping and dimensions, whatever the model."""
+    description = {
+        "source": job.source.uri,
+        "columns": job.columns.model_dump(mode="json", exclude_defaults=True),
+        "channel_names": list(job.channel_names) if job.channel_names else None,
+        "sampling_rate": job.sampling_rate,
+        "dimensions": dimensions,
+    }
+    owner = Owner("", description)
+    return Owner(hashlib.sha256(owner.text.encode()).hexdigest()[:32], description)
+
+
+def _new_run() -> str:
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(4)}"

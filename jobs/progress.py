@@ -1,0 +1,100 @@
+"""How far a job is: a bar in a terminal, a line now and then elsewhere."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final, Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+SECONDS_BETWEEN_LINES: Final = 10.0
+
+
+class Watcher(Protocol):
+    """Is told how far a job is."""
+
+    def note(self, text: str) -> None:
+        """Say what happens now."""
+        ...
+
+    def advance(self, rows: int, quarantined: int) -> None:
+        """Count rows that are done, quarantined ones included."""
+        ...
+
+
+class Silent:
+    """Watches and says nothing."""
+
+    def note(self, text: str) -> None:
+        """Say nothing."""
+
+    def advance(self, rows: int, quarantined: int) -> None:
+        """Say nothing."""
+
+
+@contextmanager
+def watching(console: Console, total: int) -> Iterator[Watcher]:
+    """Show progress of `total` rows on a console, as it can."""
+    if not console.is_terminal:
+        yield Lines(console, total)
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("rows  {task.fields[rate]}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, transient=True) as progress:
+        yield Bar(progress, progress.add_task("starting", total=total, rate=""))
+
+
+class Bar:
+    """A bar in a terminal."""
+
+    def __init__(self, progress: Progress, task: TaskID) -> None:
+        self._progress = progress
+        self._task = task
+        self._quarantined = 0
+
+    def note(self, text: str) -> None:
+        """Write it before the bar."""
+        self._progress.update(self._task, description=text)
+
+    def advance(self, rows: int, quarantined: int) -> None:
+        """Move the bar."""
+        self._quarantined += quarantined
+        speed = self._progress.tasks[0].speed
+        rate = f"{speed:,.0f} rows/s" if speed else ""
+        bad = f"  {self._quarantined:,} quarantined" if self._quarantined else ""
+        self._progress.update(self._task, advance=rows, rate=rate + bad)
+
+
+class Lines:
+    """Lines in a log, at most one in SECONDS_BETWEEN_LINES."""
+
+    def __init__(self, console: Console, total: int) -> None:
+        self._console = console
+        self._total = total
+        self._done = self._quarantined = self._first = 0
+        self._began: float | None = None
+        self._last = 0.0
+
+    def note(self, text: str) -> None:
+        """Write a line."""
+        self._console.print(text)
+
+    def advance(self, rows: int, quarantined: int) -> None:
+        """Write a line when the last one is old enough."""
+        now = time.monotonic()
+        self._done += rows
+        self._quarantined += quarantined
+        if self._began is None:  # rates leave start-up out, and what was done until the first account of it
+            self._began, self._last, self._first = now, now, rows
+        if now - self._last >= SECONDS_BETWEEN_LINES:
+            self._last = now
+            rate = (self._done - self._first) / (now - self._began)
+            self._console.print(
+                f"{self._done:,} of {self._total:,} rows, {rate:,.0f} rows/s, {self._quarantined:,} quarantined"
+            )

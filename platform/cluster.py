@@ -1,0 +1,117 @@
+"""Reaching Ray: one of our own on this machine, or a cluster that is there; and what is shipped to its workers.
+
+Knows nothing of what runs there.
+"""
+
+import logging
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Final
+
+from lakebed.platform.config.cluster import ClusterConfig
+from lakebed.platform.errors import UnreachableError
+
+_SHIPPED_VARIABLES: Final = (
+    "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_REGION", "AWS_DEFAULT_REGION",
+    "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "LAKEBED_TRACKING_URI", "MLFLOW_TRACKING_URI",
+    "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN",
+)  # fmt: skip
+_MIB: Final = 1024**2
+_QUIET: Final[dict[str, Any]] = {"log_to_driver": False, "logging_level": logging.ERROR}
+
+
+@contextmanager
+def connected(config: ClusterConfig) -> Iterator[str]:
+    """Connect this process to Ray for the length of a block; yields what it is connected to.
+
+    A process that is connected already stays as it is. Raises UnreachableError when the cluster does not answer.
+    """
+    import ray
+
+    if ray.is_initialized():
+        yield "the Ray of this process"
+        return
+    address = config.address or os.environ.get("RAY_ADDRESS") or "embedded"
+    if address == "embedded":
+        with _embedded(config):
+            yield "an embedded Ray"
+        return
+    try:
+        with _quiet_core():
+            ray.init(address, runtime_env=_driver_runtime_env(), **_QUIET)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise UnreachableError(
+            f"no Ray cluster answers at {address}: {reason}", hint="check the address, or leave it out"
+        ) from error
+    try:
+        yield f"the cluster at {address}"
+    finally:
+        ray.shutdown()
+
+
+@contextmanager
+def _embedded(config: ClusterConfig) -> Iterator[None]:
+    """Start a Ray of our own in a folder of its own, and end it without a trace."""
+    import ray
+
+    folder = tempfile.mkdtemp(prefix="lakebed-ray-", dir=_short_folder())
+    try:
+        with _quiet_core():
+            ray.init(
+                "local",
+                num_cpus=config.cpus,
+                object_store_memory=config.object_store_mib * _MIB,
+                include_dashboard=False,
+                _temp_dir=folder,
+                **_QUIET,
+            )
+        yield
+    finally:
+        ray.shutdown()
+        shutil.rmtree(folder, ignore_errors=True)  # Ray's processes may still be closing their logs
+
+
+def _short_folder() -> str:
+    """Return a folder for Ray's sockets, whose paths may have 107 bytes in all."""
+    folder = tempfile.gettempdir()
+    return folder if len(folder) <= 16 else "/tmp"  # noqa: S108  mkdtemp makes it private
+
+
+@contextmanager
+def _quiet_core() -> Iterator[None]:
+    """Keep Ray's core from writing to standard error: it warns of every actor pool of Ray Data's.
+
+    The level comes from the environment, and the core says on standard error, whatever the level, that it does.
+    """
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    sys.stderr.flush()
+    kept, nothing = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nothing, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nothing)
+
+
+def runtime_env(variables: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """Return what a cluster's workers need: this very code, and the variables that reach stores and MLflow.
+
+    The module object ships the folder as it is, links followed. A wheel would be known to Ray by its file name
+    alone: rebuilt under the same version, the old code would run.
+    """
+    import lakebed
+
+    shipped = {name: os.environ[name] for name in _SHIPPED_VARIABLES if name in os.environ}
+    return {"py_modules": [lakebed], "env_vars": {**shipped, **(variables or {})}}
+
+
+def _driver_runtime_env() -> dict[str, Any] | None:
+    """Return what to ship when connecting; a submitted job has it already, and may not have it twice."""
+    return None if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ else runtime_env()

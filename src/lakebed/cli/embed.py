@@ -1,0 +1,162 @@
+"""`lakebed embed` and `lakebed submit`: run an embedding job here, or on a cluster."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from lakebed.cli import console
+from lakebed.platform.config.base import read_yaml
+from lakebed.platform.config.embed import EmbedJob
+from lakebed.platform.config.environment import read_environment
+from lakebed.platform.errors import ConfigError
+
+_TABLE = "Source and sink"
+_COLUMNS = "Columns"
+_COMPUTE = "Compute"
+
+
+def embed(
+    spec: Path | None = typer.Argument(None, help="A job.yaml; options override its fields."),
+    source: str | None = typer.Option(
+        None, help="Table to embed: a folder, or s3://bucket/path.", rich_help_panel=_TABLE
+    ),
+    source_format: str | None = typer.Option(None, help="delta, parquet or auto.", rich_help_panel=_TABLE),
+    source_version: int | None = typer.Option(
+        None, help="Version to read. Default: the newest.", rich_help_panel=_TABLE
+    ),
+    sink: str | None = typer.Option(None, help="Table of vectors to write.", rich_help_panel=_TABLE),
+    sink_format: str | None = typer.Option(None, help="delta or parquet.", rich_help_panel=_TABLE),
+    quarantine: str | None = typer.Option(
+        None, help="Table of rows that cannot be embedded. Default: SINK_quarantine.", rich_help_panel=_TABLE
+    ),
+    max_quarantined: str | None = typer.Option(
+        None, help="Share of such rows that is allowed: 0.1 or 10%.", rich_help_panel=_TABLE
+    ),
+    text: str | None = typer.Option(None, help="Column of text.", rich_help_panel=_COLUMNS),
+    series: str | None = typer.Option(None, help="Column of channels x samples.", rich_help_panel=_COLUMNS),
+    channel: list[str] | None = typer.Option(
+        None, help="Column of one channel; repeatable.", rich_help_panel=_COLUMNS
+    ),
+    key: list[str] | None = typer.Option(
+        None, help="Column that identifies a row; repeatable.", rich_help_panel=_COLUMNS
+    ),
+    keep: list[str] | None = typer.Option(
+        None, help="Further column to copy; repeatable.", rich_help_panel=_COLUMNS
+    ),
+    channel_name: list[str] | None = typer.Option(
+        None, help="Name of a channel, in order; repeatable.", rich_help_panel=_COLUMNS
+    ),
+    sampling_rate: float | None = typer.Option(None, help="Samples per second.", rich_help_panel=_COLUMNS),
+    model: str | None = typer.Option(None, help="Model reference. Default: lakebed-embed."),
+    dimensions: int | None = typer.Option(None, help="Length of the vectors. Default: the model's."),
+    experiment: str | None = typer.Option(None, help="MLflow experiment of the run."),
+    track: bool = typer.Option(True, "--track/--no-track", help="Log an MLflow run."),
+    actors: str | None = typer.Option(None, help="Encoders at once, or auto.", rich_help_panel=_COMPUTE),
+    threads: int | None = typer.Option(None, help="CPU threads of an encoder.", rich_help_panel=_COMPUTE),
+    gpus: float | None = typer.Option(None, help="GPUs of an encoder.", rich_help_panel=_COMPUTE),
+    batch_rows: int | None = typer.Option(None, help="Most rows in a batch.", rich_help_panel=_COMPUTE),
+    batch_cost: int | None = typer.Option(None, help="Largest device batch, in tokens.", rich_help_panel=_COMPUTE),
+    part_rows: int | None = typer.Option(None, help="Rows of a data file.", rich_help_panel=_COMPUTE),
+    io_cpus: float | None = typer.Option(
+        None, help="CPUs of a reading or writing task.", rich_help_panel=_COMPUTE
+    ),
+    address: str | None = typer.Option(
+        None, help="Ray to run on: embedded, auto or host:port.", rich_help_panel=_COMPUTE
+    ),
+    cpus: int | None = typer.Option(None, help="CPUs of an embedded Ray.", rich_help_panel=_COMPUTE),
+    object_store_mib: int | None = typer.Option(
+        None, help="Shared memory of an embedded Ray.", rich_help_panel=_COMPUTE
+    ),
+    again: bool = typer.Option(False, "--again", help="Embed even what the sink holds already."),
+    json_file: Path | None = typer.Option(None, "--json", help="Write the summary's figures to this file."),
+) -> None:
+    """Embed a table into another, in one commit: all of it becomes visible, or nothing."""
+    options = {
+        "source": {"uri": source, "format": source_format, "version": source_version},
+        "columns": {"text": text, "series": series, "channels": channel, "keys": key, "keep": keep},
+        "sink": {"uri": sink, "format": sink_format},
+        "model": model,
+        "dimensions": dimensions,
+        "channel_names": channel_name,
+        "sampling_rate": sampling_rate,
+        "quarantine": quarantine,
+        "max_quarantined": max_quarantined,
+        "experiment": experiment,
+        "compute": {
+            "actors": actors,
+            "threads": threads,
+            "gpus": gpus,
+            "batch_rows": batch_rows,
+            "batch_cost": batch_cost,
+            "part_rows": part_rows,
+            "io_cpus": io_cpus,
+        },
+        "cluster": {"address": address, "cpus": cpus, "object_store_mib": object_store_mib},
+    }
+    job = read_job(spec, options)
+    _run(job if track else job.model_copy(update={"experiment": None}), again, json_file)
+
+
+def submit(
+    spec: Path = typer.Argument(help="A job.yaml; its local paths mean paths on the cluster."),
+    address: str | None = typer.Option(
+        None, help="The cluster's dashboard, http://host:8265. Default: LAKEBED_ADDRESS."
+    ),
+    wait: bool = typer.Option(True, "--wait/--no-wait", help="Follow the job until it ends."),
+) -> None:
+    """Run a job on a Ray cluster, with the code as it is here; prints the job's id."""
+    job = read_job(spec, {})
+    from lakebed.cli.jobs import cluster_at
+    from lakebed.jobs.launch import Cluster
+
+    cluster = Cluster(cluster_at(address))
+    job_id = cluster.submit(job)
+    console.out.print(job_id)
+    if not wait:
+        console.err.print(f"follow it with: lakebed jobs logs {job_id} --follow --address {cluster.address}")
+        return
+    cluster.follow(job_id, lambda text: console.err.print(text, end="", markup=False))
+
+
+def read_job(path: Path | None, options: dict[str, Any]) -> EmbedJob:
+    """Lay the options that were given over the file; raises ConfigError."""
+    values = {} if path is None else read_yaml(path)
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: expected a mapping of fields, found {type(values).__name__}")
+    return EmbedJob.parse(_laid_over(values, options), where=str(path or "options"))
+
+
+def _laid_over(values: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(values)
+    for name, option in options.items():
+        if isinstance(option, dict):
+            section = merged.get(name) or {}
+            if not isinstance(section, dict):
+                continue  # malformed in the file; its check says so
+            section = _laid_over(section, option)
+            if section:
+                merged[name] = section
+        elif option is not None and option != []:
+            merged[name] = option
+    return merged
+
+
+def _run(job: EmbedJob, again: bool, json_file: Path | None) -> None:
+    from lakebed.jobs.embed import run_embed
+    from lakebed.jobs.progress import watching
+    from lakebed.platform.registry import Registry
+    from lakebed.platform.tracking import Tracking
+
+    uri = read_environment().resolved_tracking_uri
+    report = run_embed(
+        job,
+        registry=Registry(uri),
+        tracking=Tracking(uri),
+        watch=lambda rows: watching(console.err, rows),
+        again=again,
+    )
+    report.show(console.out)
+    if json_file:
+        json_file.write_text(json.dumps(report.as_json(), indent=1) + "\n", encoding="utf-8")
