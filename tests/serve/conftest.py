@@ -47,13 +47,11 @@ def client(client_of: ClientFactory) -> TestClient:
 
 @dataclass(frozen=True)
 class Server:
-    """A real server: its base URL, a key that works, its key store, its settings."""
+    """A real server: its base URL, a key that works, its key store."""
 
     url: str
     key: str
     key_store: str
-    config: ServeConfig
-    environment: dict[str, str]
 
 
 @pytest.fixture(scope="session")
@@ -67,9 +65,26 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     config = ServeConfig(
         port=free_port(), models={"fake": MODEL, INERTIAL_NAME: MODEL}, key_store=store, key_cache_seconds=0.2
     )
-    environment = {**os.environ, "LAKEBED_HOME": str(home)}
-    with running_server(config, environment=environment) as url:
-        yield Server(url, key, store, config, environment)
+    with running_server(config, environment={**os.environ, "LAKEBED_HOME": str(home)}) as url:
+        yield Server(url, key, store)
+
+
+@pytest.fixture
+def server_url(server: Server) -> str:
+    """Base URL of the real server."""
+    return server.url
+
+
+@pytest.fixture
+def server_key(server: Server) -> str:
+    """A key that the real server takes."""
+    return server.key
+
+
+@pytest.fixture
+def server_key_store(server: Server) -> str:
+    """Where the real server looks keys up."""
+    return server.key_store
 
 
 @pytest.fixture
