@@ -4,6 +4,7 @@ Symmetric contrastive loss (CLIP, Radford et al. 2021, arXiv 2103.00020) with se
 positive of every caption in the batch whose stated attributes it has. Text vectors are frozen.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -119,13 +120,12 @@ def _loss(pairs: Pairs, batch: torch.Tensor, head: Head, temperature: torch.Tens
     targets = positives(pairs.values[batch], pairs.stated[batch]).float()
     by_text = functional.cross_entropy(logits, targets / targets.sum(1, keepdim=True))
     by_signal = functional.cross_entropy(logits.T, targets.T / targets.T.sum(1, keepdim=True))
-    mean: torch.Tensor = (by_text + by_signal) / 2
-    return mean
+    return (by_text + by_signal) / 2
 
 
 def _fresh_head(features: int, hidden: int, out: int) -> Head:
     def uniform(rows: int, columns: int, gain: float) -> torch.Tensor:
-        return (torch.rand(rows, columns) * 2 - 1) * gain / rows**0.5
+        return torch.empty(rows, columns).uniform_(-1, 1) * (gain / math.sqrt(rows))
 
     head = {
         "head_features": uniform(features, hidden, 8.0),  # features lie within a few hundredths of their mean

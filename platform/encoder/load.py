@@ -88,7 +88,7 @@ def resolve_model(reference: str, registry: ModelSource | None = None) -> Model:
     """Find what `reference` names; raises ModelNotFoundError, ArtifactError or ConfigError saying what to do."""
     if reference == "fake" or reference.startswith("fake:"):
         return _fake(reference)
-    if "/" in reference or reference.startswith(".") or Path(reference).is_dir():
+    if "/" in reference or reference.startswith(".") or (reference and Path(reference).is_dir()):
         return _folder(reference, reference)
     if ":" in reference:
         return Model(reference, reference, "custom", reference)

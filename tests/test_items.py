@@ -1,0 +1,95 @@
+"""Items: what is accepted, what is refused and how it is said, and when two items have the same content."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from lakebed.platform.errors import InvalidItemError
+from lakebed.platform.items import ITEM_SCHEMA, Item, item_of, items_of, table_of
+
+
+@pytest.mark.parametrize(
+    ("value", "code", "says"),
+    [
+        ("", "empty_text", "text is empty"),
+        (" \n\t ", "empty_text", "text is empty"),
+        ("\ud800", "text_encoding", "lone surrogate at character 0"),
+        ({}, "empty_item", "needs text, a time series, or both"),
+        ({"text": None, "time_series": None}, "empty_item", "needs text"),
+        ({"text": 3}, "text_type", "must be a string, not int"),
+        ({"texts": "a"}, "unknown_field", "unknown item field 'texts'"),
+        ({"time_series": []}, "empty_series", "no channels"),
+        ({"time_series": [[]]}, "empty_series", "without samples"),
+        ({"time_series": [[1, 2], [3]]}, "ragged", "channel 0 has 2 samples, channel 1 has 1"),
+        ({"time_series": [[1, float("nan")]]}, "non_finite", "channel 0, sample 1"),
+        ({"time_series": [[1, 2], [float("-inf"), 2]]}, "non_finite", "-inf at channel 1, sample 0"),
+        ({"time_series": [[1, None]]}, "series_type", "without nulls"),
+        ({"time_series": [["1.5"]]}, "series_type", "must hold numbers"),
+        ({"time_series": [[10**400]]}, "series_type", "only numbers"),
+        ({"time_series": [1, [2]]}, "series_shape", "mixes channels and bare numbers"),
+        ({"time_series": [[[1]]]}, "series_shape", "not 3-dimensional"),
+        ({"time_series": "12"}, "series_type", "not str"),
+        ({"time_series": [[1]], "sampling_rate": 0}, "sampling_rate", "positive number of Hz"),
+        ({"time_series": [[1]], "channel_names": ["x", "y"]}, "channel_names", "2 channel names for 1 channels"),
+        ({"text": "a", "channel_names": ["x"]}, "channel_names", "for 0 channels"),
+    ],
+)
+def test_a_bad_item_is_refused_with_its_reason(value, code, says):
+    with pytest.raises(InvalidItemError, match=says) as caught:
+        item_of(value)
+    assert caught.value.code == code
+
+
+def test_many_items_name_the_position_of_the_bad_one():
+    with pytest.raises(InvalidItemError) as caught:
+        items_of(["good", "", "good"])
+    assert caught.value.position == 1
+
+
+def test_a_flat_sequence_is_one_channel():
+    assert item_of([1, 2, 3]).series.shape == (1, 3)
+    assert item_of({"time_series": [1, 2, 3]}).content_key() == item_of([[1, 2, 3]]).content_key()
+
+
+@given(
+    hnp.arrays(
+        np.float32, st.tuples(st.integers(1, 4), st.integers(1, 9)), elements=st.floats(-1e6, 1e6, width=32)
+    )
+)
+def test_the_key_depends_on_values_and_not_on_how_they_are_stored(values):
+    key = Item.of(series=values).content_key()
+    assert Item.of(series=values.astype(np.float64)).content_key() == key
+    assert Item.of(series=values.tolist()).content_key() == key
+    assert Item.of(series=np.asfortranarray(values)).content_key() == key
+    assert Item.of(series=np.where(values == 0, -0.0, values)).content_key() == key
+
+
+def test_different_content_has_different_keys():
+    items = [
+        Item.of("a"),
+        Item.of("b"),
+        Item.of(series=[[1, 2], [3, 4]]),
+        Item.of(series=[[1, 2, 3, 4]]),
+        Item.of(series=[[1, 2], [4, 3]]),
+        Item.of("a", [[1, 2], [3, 4]]),
+        Item.of(series=[[1, 2], [3, 4]], channel_names=["x", "y"]),
+        Item.of(series=[[1, 2], [3, 4]], channel_names=["x\x1fy", "z"]),
+        Item.of(series=[[1, 2], [3, 4]], channel_names=["x", "y\x1fz"]),
+        Item.of(series=[[1, 2], [3, 4]], sampling_rate=50),
+    ]
+    assert len({item.content_key() for item in items}) == len(items)
+
+
+def test_the_key_of_a_known_item_never_changes():
+    """Stored tables depend on it: a change here is a new key version and a migration."""
+    assert Item.of("pump", [[1, 2], [3, 4.5]], ["x", "y"], 50).content_key() == "dd5270af017299ff9151f8aba19b2ef6"
+
+
+def test_items_survive_arrow():
+    items = [Item.of("a"), Item.of(series=[[1, 2], [3, 4]]), Item.of("b", [[5]], ["x"], 10.0)]
+    table = table_of(items)
+    assert table.schema == ITEM_SCHEMA
+    again = items_of(table.to_pylist())
+    assert [item.content_key() for item in again] == [item.content_key() for item in items]
