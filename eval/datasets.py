@@ -88,18 +88,20 @@ class Dataset:
         return Dataset(self.name, self.version, self.source, parts, self.filled)
 
 
-def load(entry: Entry) -> Iterator[Dataset]:
-    """Yield an entry's data sets one after the other; raises DatasetNotFoundError or ConfigError at once."""
+def names(entry: Entry) -> list[str]:
+    """The data sets of an entry; raises DatasetNotFoundError or ConfigError when they are not there."""
+    return [_pool_name(entry, entry.pool)] if isinstance(entry, CrossModal) else _names(entry, _place(entry)[0])
+
+
+def load(entry: Entry, limit: int | None = None) -> Iterator[Dataset]:
+    """Read an entry's data sets one after the other; `limit` is the most examples of a part, or of the pool."""
     if isinstance(entry, CrossModal):
-        return iter([_generated(entry)])
+        yield _generated(entry, min(entry.pool, limit or entry.pool))
+        return
     folder, version_of = _place(entry)
-    names = _names(entry, folder)
-    return (_labelled(folder / name, version_of) for name in names)
-
-
-def count(entry: Entry) -> int:
-    """How many data sets an entry has."""
-    return 1 if isinstance(entry, CrossModal) else len(_names(entry, _place(entry)[0]))
+    for name in _names(entry, folder):
+        data = _labelled(folder / name, version_of)
+        yield data.limited(limit) if limit else data
 
 
 def _place(entry: Classification) -> tuple[Path, str]:
@@ -141,12 +143,16 @@ def _labelled(folder: Path, version_of: str) -> Dataset:
     return Dataset(folder.name, version_of, folder.resolve().as_uri(), parts, filled)
 
 
-def _generated(entry: CrossModal) -> Dataset:
-    pairs = synthesis.captioned_series(entry.pool, seed=entry.seed, split="test")
+def _generated(entry: CrossModal, pool: int) -> Dataset:
+    pairs = synthesis.captioned_series(pool, seed=entry.seed, split="test")
     captions = np.array([pair.caption for pair in pairs])  # equal captions answer for each other
     parts = {
         "text": Part([Item.of(text=pair.caption) for pair in pairs], captions),
         "signal": Part([Item.of(series=pair.series) for pair in pairs], captions),
     }
-    name = f"{entry.name}-{entry.pool}"
+    name = _pool_name(entry, pool)
     return Dataset(name, f"seed-{entry.seed}", f"lakebed.platform.synthesis?seed={entry.seed}", parts)
+
+
+def _pool_name(entry: CrossModal, pool: int) -> str:
+    return f"{entry.name}-{pool}"

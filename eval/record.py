@@ -1,7 +1,7 @@
 """One evaluation as one MLflow run: one run per model version, truncation and suite.
 
-The run is begun before anything is computed, so a server that is away costs no minutes, and it ends as FINISHED
-only when all is stored, the headline scores on the model version included.
+What can go wrong by mistake (a missing folder, a server that is away) is checked before a run is begun; the run is
+FINISHED only when all is stored, the headline scores on the model version included.
 """
 
 import hashlib
@@ -10,11 +10,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from lakebed.eval import figures
+from lakebed.eval import datasets, figures
 from lakebed.eval.run import Evaluation, Progress, evaluate
 from lakebed.eval.subject import Subject
 from lakebed.platform.config.suite import Suite
 from lakebed.platform.encoder.load import Device
+from lakebed.platform.encoder.protocol import check_dimensions
 from lakebed.platform.machine import code_version, machine
 from lakebed.platform.registry import Registry
 from lakebed.platform.tracking import Run, Tracking
@@ -53,9 +54,13 @@ def evaluate_and_record(
 
     `whole` says that the suite was not cut down by options: only then do the scores go to the model version.
     """
+    for entry in suite.entries:
+        datasets.names(entry)
+    tracking.check()
+    encoder = subject.model.load(device)
+    check_dimensions(encoder.info, suite.dimensions)
     tags = {**subject.tags, SUITE: label, SUBJECT: subject.label}
     with tracking.run(EXPERIMENT, f"{subject.label} on {label}", tags) as run:
-        encoder = subject.model.load(device)
         evaluation = evaluate(encoder, suite, limit=limit, progress=progress)
         _log_identity(run, subject, evaluation)
         _log_scores(run, subject, evaluation)
@@ -118,10 +123,10 @@ def _mirror(
     """Copy the headline scores to where MLflow's pages show them: the version's tags and its training run."""
     if subject.version is None:
         return
-    prefix = label if subject.dimensions is None else f"{label}#{subject.dimensions}"
+    prefix = label if subject.dimensions is None else f"{label}:{subject.dimensions}"  # MLflow takes no #
     scores = {f"{prefix}/{key}": value for key, value in headlines.items()}
     registry.tag(
         subject.version.name, subject.version.version, {key: f"{value:.4f}" for key, value in scores.items()}
     )
     if subject.version.run_id:
-        tracking.add(subject.version.run_id, {key.replace("#", "."): value for key, value in scores.items()})
+        tracking.add(subject.version.run_id, scores)

@@ -86,22 +86,21 @@ def evaluate(
 ) -> Evaluation:
     """Run a suite; `limit` is the most examples per part, for a quick look. Same input, same scores."""
     check_dimensions(encoder.info, suite.dimensions)
-    total = sum(datasets.count(entry) for entry in suite.entries)
+    total = sum(len(datasets.names(entry)) for entry in suite.entries)
     measured: list[Measured] = []
     seconds = {"embed": 0.0, "tasks": 0.0}
     rows = 0
     for entry in suite.entries:
         task = task_of(entry)
-        for data in datasets.load(entry):
-            used = data.limited(limit) if limit else data
-            progress(used.name, len(measured), total)
+        for data in datasets.load(entry, limit):
+            progress(data.name, len(measured), total)
             started = time.perf_counter()
-            vectors = _embed(encoder, used, suite.dimensions)
+            vectors = _embed(encoder, data, suite.dimensions)
             embedded = time.perf_counter()
-            measured.append(Measured(used, task, task.run(used, vectors), vectors))
+            measured.append(Measured(data, task, task.run(data, vectors), vectors))
             seconds["embed"] += embedded - started
             seconds["tasks"] += time.perf_counter() - embedded
-            rows += used.rows
+            rows += data.rows
     return Evaluation(suite, measured, rows, seconds)
 
 

@@ -50,6 +50,8 @@ class MlflowStore:
             )
         self.uri = uri
         self.shown = _without_password(uri)
+        for name, value in _SETTINGS.items():  # MLflow reads some of them when it is imported
+            os.environ.setdefault(name, value)
 
     @property
     def database(self) -> Path | None:
@@ -64,8 +66,6 @@ class MlflowStore:
     @cached_property
     def client(self) -> "MlflowClient":
         """The client; raises UnreachableError within seconds when nothing answers."""
-        for name, value in _SETTINGS.items():
-            os.environ.setdefault(name, value)
         if self.database is None:
             self._check_that_it_answers()
         with self.translated():

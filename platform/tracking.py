@@ -155,6 +155,10 @@ class Tracking:
     def __init__(self, uri: str) -> None:
         self._store = MlflowStore(uri)
 
+    def check(self) -> None:
+        """Raise UnreachableError now, rather than after the work that is to be logged."""
+        assert self._store.client
+
     @contextmanager
     def run(self, experiment: str, name: str, tags: Mapping[str, str] | None = None) -> Iterator[Run]:
         """Make a run and end it: FINISHED when the block ends, FAILED by an exception, KILLED by Ctrl-C.

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from lakebed.platform.registry import Registry
     from lakebed.platform.tracking import Tracking
 
-_SHOWN_METRICS = 6
-
 
 def evaluate(
     model: str = typer.Option(DEFAULT_MODEL, "--model", "-m", help="Model reference: NAME@VERSION, ./folder, …"),
@@ -57,7 +55,8 @@ def evaluate(
             whole=not (only or exclude),
             progress=progress,
         )
-    console.out.print(_score_table(subject, recorded))
+    for table in _score_tables(subject, recorded):
+        console.out.print(table)
     console.err.print(f"MLflow run {recorded.run_id}; {_versioned(subject)}")
     if json_file:
         write_figures(json_file, recorded.evaluation.figures())
@@ -106,48 +105,49 @@ def write_figures(path: Path, figures: Mapping[str, float]) -> None:
 
 
 def comparison_table(result: "Comparison", *, every: bool = False) -> "Table":
-    """Deltas by data set under each mean, and how many data sets won, tied and lost."""
+    """A block per metric: the data sets' deltas, then their mean and on how many sets B won, tied and lost."""
     from rich.table import Table
 
-    table = Table(title=f"{result.b} against {result.a} on {result.suite}", title_justify="left")
-    for column in ("figure", "A", "B", "B - A", "95 % interval", "won / tied / lost"):
-        table.add_column(column, justify="left" if column == "figure" else "right")
-    for mean in result.means:
-        if not (every or mean.key in result.headlines):
-            continue
-        tally = result.tally(mean.key)
-        tail = mean.key.partition("/")[2]
+    table = Table(title=f"A: {result.a}\nB: {result.b}\nsuite: {result.suite}", title_justify="left")
+    for column in ("", "A", "B", "B - A", "95 % interval"):
+        table.add_column(column, justify="right" if column else "left", no_wrap=bool(column))
+    for key in [mean.key for mean in result.means] if every else result.headlines:
+        metric = key.partition("/")[2]
+        table.add_row(metric.partition("/")[2], style="bold")
         for one in result.differences:
-            if one.key.partition("/")[2] == tail:
-                table.add_row(*_cells(one), "")
-        table.add_row(
-            *_cells(mean), f"{tally.wins} / {tally.ties} / {tally.losses}", style="bold", end_section=True
-        )
+            dataset, _, rest = one.key.partition("/")
+            if rest == metric:
+                table.add_row(*_cells(dataset, one))
+        tally = result.tally(key)
+        name = f"mean; B won {tally.wins}, tied {tally.ties}, lost {tally.losses}"
+        table.add_row(*_cells(name, result.mean(key)), style="bold", end_section=True)
     return table
 
 
-def _cells(one: "Difference") -> tuple[str, str, str, str, str]:
+def _cells(name: str, one: "Difference") -> tuple[str, str, str, str, str]:
     bounds = one.interval
-    interval = "" if bounds.low is None else f"{bounds.low:+.4f} to {bounds.high:+.4f}"
-    return one.key, f"{one.a:.4f}", f"{one.b:.4f}", f"{bounds.delta:+.4f}", interval
+    interval = "" if bounds.low is None else f"{bounds.low:+.4f} {bounds.high:+.4f}"
+    return name, f"{one.a:.4f}", f"{one.b:.4f}", f"{bounds.delta:+.4f}", interval
 
 
-def _score_table(subject: "Subject", recorded: "Recorded") -> "Table":
-    """Headline metrics, a row per data set, a block per task."""
+def _score_tables(subject: "Subject", recorded: "Recorded") -> "Iterator[Table]":
+    """A table per task: headline metrics by data set, then their means."""
     from rich.table import Table
 
     evaluation = recorded.evaluation
     means = evaluation.means()
-    table = Table(title=f"{subject.label} on {evaluation.suite.name}", title_justify="left")
-    for column in ("data set", "task", "metric", "score"):
-        table.add_column(column, justify="right" if column == "score" else "left")
-    for key in evaluation.headlines():
-        _, task, metric = key.split("/")
-        for one in evaluation.measured:
-            if one.task.name == task:
-                table.add_row(one.data.name, task, metric, f"{one.result.metrics[metric]:.4f}")
-        table.add_row("mean", task, metric, f"{means[key]:.4f}", style="bold", end_section=True)
-    return table
+    for task in dict.fromkeys(one.task.name for one in evaluation.measured):
+        measured = [one for one in evaluation.measured if one.task.name == task]
+        metrics = measured[0].task.headlines
+        table = Table(title=f"{subject.label} on {evaluation.suite.name}: {task}", title_justify="left")
+        table.add_column("data set")
+        for metric in metrics:
+            table.add_column(metric, justify="right")
+        for one in measured:
+            table.add_row(one.data.name, *(f"{one.result.metrics[metric]:.4f}" for metric in metrics))
+        table.add_section()
+        table.add_row("mean", *(f"{means[f'mean/{task}/{metric}']:.4f}" for metric in metrics), style="bold")
+        yield table
 
 
 def _versioned(subject: "Subject") -> str:

@@ -84,17 +84,25 @@ def promote(
 def _version_table(versions: "list[ModelVersion]") -> "Table":
     from rich.table import Table
 
-    table = Table("model", "aliases", "digest", "created (UTC)", "scores")
+    table = Table()
+    for column in ("model", "aliases", "digest", "created", "scores"):
+        table.add_column(column, overflow="fold", no_wrap=column in ("digest", "created", "scores"))
     for version in versions:
-        scores = [f"{key} {value}" for key, value in sorted(version.tags.items()) if "/mean/" in key]
+        scores = [_score(key, value) for key, value in sorted(version.tags.items()) if "/mean/" in key]
         table.add_row(
             version.reference,
             ", ".join(version.aliases),
             version.digest[:12],
-            f"{version.created:%Y-%m-%d %H:%M}",
+            f"{version.created:%Y-%m-%d}",
             "\n".join(scores),
         )
     return table
+
+
+def _score(key: str, value: str) -> str:
+    """`smoke/mean/classification/knn_accuracy` as people read it: value, metric, suite."""
+    suite, _, figure = key.partition("/mean/")
+    return f"{value} {figure.rpartition('/')[2]} ({suite})"
 
 
 def _aliases(version: "ModelVersion") -> str:
