@@ -1,10 +1,11 @@
 """The models a server answers for: loading them, and finding one by the name a client sends."""
 
+import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from lakebed.platform.config.serve import Batching
 from lakebed.platform.encoder.load import Device, Model
@@ -12,10 +13,16 @@ from lakebed.platform.encoder.plan import Budget
 from lakebed.platform.encoder.protocol import Encoder
 from lakebed.platform.errors import ModelNotFoundError
 from lakebed.platform.items import Item
+from lakebed.serve.errors import NotReadyError
 from lakebed.serve.scheduler import Scheduler
 
-UNVERSIONED = "unversioned"
+UNVERSIONED: Final = "unversioned"
 """What the version header says for a model that comes from no registry."""
+
+_TRUSTED_SECONDS: Final = 5.0
+"""For so long after a batch got done, an idle model is taken to work."""
+
+_STUCK_SECONDS: Final = 60.0
 
 
 @dataclass(frozen=True)
@@ -26,6 +33,19 @@ class ServedModel:
     scheduler: Scheduler
     version: str
     created: int
+
+    async def check(self) -> None:
+        """Make sure that it embeds, without adding to the load of a busy one; raises what a request would.
+
+        One that works is healthy while batches get done, however many wait. An idle one runs a real item.
+        """
+        now = time.monotonic()
+        if self.scheduler.busy:
+            if now - max(self.scheduler.started, self.scheduler.succeeded) > _STUCK_SECONDS:
+                raise NotReadyError(f"no batch has got done in {_STUCK_SECONDS:g} s")
+        elif now - self.scheduler.succeeded > _TRUSTED_SECONDS:
+            prepared = await asyncio.to_thread(self.encoder.prepare, [Item.of("are you there?")])
+            await self.scheduler.run(prepared)
 
     def described(self, name: str) -> dict[str, Any]:
         """The entry of `/v1/models`: OpenAI's fields, then what else is worth knowing."""

@@ -5,6 +5,8 @@ dropped before it runs. An item that breaks the forward fails its own request on
 """
 
 import asyncio
+import math
+import time
 from collections.abc import Callable
 from concurrent.futures import Executor
 from itertools import count
@@ -43,7 +45,8 @@ class _Job:
 class Scheduler:
     """Feeds one encoder's `forward` from many callers. `device` is an executor of one thread, which may be shared.
 
-    Lives in one event loop; nothing runs while nothing waits.
+    Lives in one event loop; nothing runs while nothing waits. `started` and `succeeded` say when, by the monotonic
+    clock, it last had something to do and last brought something to an end.
     """
 
     def __init__(self, forward: Callable[[Prepared], VectorArray], device: Executor, budget: Budget) -> None:
@@ -53,6 +56,12 @@ class Scheduler:
         self._jobs: dict[int, _Job] = {}
         self._numbers = count()
         self._driver: asyncio.Task[None] | None = None
+        self.started = self.succeeded = -math.inf
+
+    @property
+    def busy(self) -> bool:
+        """Whether anything runs or waits."""
+        return self._driver is not None and not self._driver.done()
 
     async def run(self, work: Prepared) -> VectorArray:
         """Return raw vectors (n, native dimensions) in the order of `work`; cancelling drops what waits."""
@@ -60,7 +69,8 @@ class Scheduler:
         job = _Job(work, asyncio.get_running_loop().create_future())
         self._jobs[number] = job
         self._queue.add(number, work.costs)
-        if self._driver is None or self._driver.done():
+        if not self.busy:
+            self.started = time.monotonic()
             self._driver = asyncio.create_task(self._drive())
         try:
             return await job.future
@@ -89,6 +99,7 @@ class Scheduler:
         except Exception as error:  # noqa: BLE001 - a user's encoder may raise anything; the caller gets it
             await self._isolate(live, error)
             return
+        self.succeeded = time.monotonic()
         start = 0
         for job, pick in live:
             job.receive(pick.indices, vectors[start : start + len(pick.indices)])

@@ -6,7 +6,6 @@ hands work on.
 
 import asyncio
 import os
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from typing import Final, TypeVar
 import numpy as np
 
 from lakebed.platform.config.serve import Limits
-from lakebed.platform.encoder.prepared import Prepared, VectorArray
+from lakebed.platform.encoder.prepared import IntArray, Prepared, VectorArray
 from lakebed.platform.encoder.protocol import EncoderInfo
 from lakebed.platform.items import Item
 from lakebed.serve.admission import Admission
@@ -33,7 +32,8 @@ SAMPLES_PER_TOKEN: Final = 16
 _BYTES_PER_TOKEN: Final = 4
 """A rough guess for admission, corrected as soon as the request has been read."""
 
-_PROBE_SECONDS: Final = 5.0
+_LONGEST_TOKEN: Final = 32
+"""Characters."""
 
 _Result = TypeVar("_Result")
 
@@ -66,7 +66,6 @@ class Service:
         self._admission = Admission(limits.max_queued_tokens)
         self._threads = ThreadPoolExecutor(max(2, os.cpu_count() or 1), thread_name_prefix="prepare")
         self._probe: asyncio.Task[None] | None = None
-        self._probed = -_PROBE_SECONDS
 
     async def embed(self, body: bytes, *, as_text: bool) -> Answer:
         """Answer one embeddings request; raises RequestError or ModelNotFoundError."""
@@ -78,18 +77,14 @@ class Service:
             return await self._off_loop(partial(_answer, work, vectors))
 
     async def probe(self) -> None:
-        """Run a real item through every model, at most once in five seconds; raises what a request would."""
-        if time.monotonic() - self._probed < _PROBE_SECONDS:
-            return
+        """Make sure that every model embeds; raises what a request would. Callers at one time share one probe."""
         if self._probe is None or self._probe.done():
-            self._probe = asyncio.create_task(self._run_probe())
+            self._probe = asyncio.create_task(self._check_models())
         await asyncio.shield(self._probe)
 
-    async def _run_probe(self) -> None:
+    async def _check_models(self) -> None:
         for model in self.models.distinct():
-            prepared = await self._off_loop(partial(model.encoder.prepare, [Item.of("are you there?")]))
-            await model.scheduler.run(prepared)
-        self._probed = time.monotonic()
+            await model.check()
 
     async def _off_loop(self, function: Callable[[], _Result]) -> _Result:
         return await asyncio.get_running_loop().run_in_executor(self._threads, function)
@@ -99,10 +94,14 @@ class Service:
         model = self.models.find(request.model)
         _check_dimensions(model.encoder.info, request.dimensions)
         items = read_items(request.input, max_inputs=self.limits.max_inputs, as_text=as_text)
+        _check_size(np.array([_least_tokens(item) for item in items]), self.limits)
         prepared = model.encoder.prepare(items)
         if request.truncate != "end":
             _refuse_truncation(prepared, model.encoder.info)
-        return _Work(request, model, prepared, _usage(prepared, self.limits))
+        each = prepared.tokens - (-prepared.samples // SAMPLES_PER_TOKEN)
+        _check_size(each, self.limits)
+        usage = Usage(int(prepared.tokens.sum()), int(each.sum()), int(prepared.truncated.sum()))
+        return _Work(request, model, prepared, usage)
 
 
 def _answer(work: _Work, raw: VectorArray) -> Answer:
@@ -138,23 +137,27 @@ def _refuse_truncation(prepared: Prepared, info: EncoderInfo) -> None:
         )
 
 
-def _usage(prepared: Prepared, limits: Limits) -> Usage:
-    """Count what the request costs; raises InvalidRequestError when that is over a limit."""
-    each = prepared.tokens - (-prepared.samples // SAMPLES_PER_TOKEN)
-    largest, total = int(each.argmax()), int(each.sum())
-    if each[largest] > limits.max_input_tokens:
+def _least_tokens(item: Item) -> int:
+    """What an item counts at the very least, known without tokenizing it: a token is rarely this long."""
+    return -(-item.samples // SAMPLES_PER_TOKEN) + len(item.text or "") // _LONGEST_TOKEN
+
+
+def _check_size(tokens: IntArray, limits: Limits) -> None:
+    """Raise InvalidRequestError when an item, or all of them, are over a limit in token equivalents."""
+    largest, total = int(tokens.argmax()), int(tokens.sum())
+    if tokens[largest] > limits.max_input_tokens:
         raise InvalidRequestError(
-            f"input {largest} has {int(each[largest]):,} token equivalents, at most {limits.max_input_tokens:,} "
-            f"are allowed ({SAMPLES_PER_TOKEN} samples count as one)",
+            f"input {largest} has {int(tokens[largest]):,} token equivalents or more, at most "
+            f"{limits.max_input_tokens:,} are allowed ({SAMPLES_PER_TOKEN} samples count as one)",
             param="input",
             code="input_too_large",
             position=largest,
         )
     if total > limits.max_request_tokens:
         raise InvalidRequestError(
-            f"the request has {total:,} token equivalents, at most {limits.max_request_tokens:,} are allowed",
+            f"the request has {total:,} token equivalents or more, at most {limits.max_request_tokens:,} "
+            f"are allowed",
             hint="send fewer inputs at a time",
             param="input",
             code="max_tokens_per_request",
         )
-    return Usage(int(prepared.tokens.sum()), total, int(prepared.truncated.sum()))

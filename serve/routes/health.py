@@ -12,7 +12,7 @@ _log = logging.getLogger(__name__)
 
 
 def health_routes(service: Service) -> APIRouter:
-    """Liveness and readiness; readiness runs a real embedding, at most one in five seconds."""
+    """Liveness and readiness; readiness runs a real embedding when nothing else shows that it would work."""
     router = APIRouter()
 
     async def health() -> Response:

@@ -125,6 +125,7 @@ def test_limits_are_enforced_with_the_limit_in_the_message(client_of: ClientFact
     assert "at most 8" in embed(client, [{"time_series": [[0.0] * 200]}]).json()["error"]["message"]
     assert "at most 10" in embed(client, ["a b c d e f"] * 2).json()["error"]["message"]
     assert embed(client, ["a b c"] * 2).status_code == 200
+    assert "at most 8" in embed(client, "x" * 1000, truncate="end").json()["error"]["message"]
     too_large = embed(client, "x" * 2001)
     assert (too_large.status_code, too_large.json()["error"]["type"]) == (413, "payload_too_large")
     streamed = client.post("/v1/embeddings", content=iter([b"x" * 1500, b"x" * 1500]))

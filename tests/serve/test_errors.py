@@ -244,6 +244,7 @@ def test_a_full_server_says_when_to_come_back() -> None:
         first = other.submit(client.post, "/v1/embeddings", json=request)
         assert busy.wait(20)
         refused = client.post("/v1/embeddings", json=request)
+        assert client.get("/healthz").status_code == 200, "a busy model is not an ill one"
         gate.set()
         assert first.result().status_code == 200
         assert client.post("/v1/embeddings", json=request).status_code == 200

@@ -134,3 +134,19 @@ def test_a_poisoned_item_fails_only_its_own_request() -> None:
         np.testing.assert_array_equal((await scheduler.run(prepared("later")))[0], alone("later"))
 
     run(device, story)
+
+
+def test_a_busy_scheduler_says_so_until_its_work_is_done() -> None:
+    device = Device()
+
+    async def story(scheduler: Scheduler) -> None:
+        assert not scheduler.busy
+        first = asyncio.create_task(scheduler.run(prepared("first")))
+        await device.wait_until_busy()
+        assert scheduler.busy
+        assert scheduler.succeeded < scheduler.started
+        device.open.set()
+        await first
+        assert scheduler.succeeded >= scheduler.started
+
+    run(device, story)
