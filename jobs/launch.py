@@ -5,6 +5,7 @@ Local paths in a job mean paths on the cluster.
 """
 
 import asyncio
+import logging
 import os
 import secrets
 import tempfile
@@ -26,6 +27,12 @@ _ENDED: Final = frozenset({SUCCEEDED, "FAILED", "STOPPED"})
 _SPECIFICATION: Final = "job.json"
 _ENTRYPOINT: Final = f"python -m lakebed embed {_SPECIFICATION}"
 _POLL_SECONDS: Final = 0.5
+_CHATTY: Final = (
+    "ray.dashboard.modules.dashboard_sdk",
+    "ray.dashboard.modules.job.sdk",
+    "ray._private.runtime_env.packaging",
+)
+"""Loggers that tell of each package and connection; each sets a level of its own."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +65,8 @@ class Cluster:
         with self._translated():
             from ray.job_submission import JobSubmissionClient
 
+            for name in _CHATTY:
+                logging.getLogger(name).setLevel(logging.ERROR)
             self._client = JobSubmissionClient(address, headers=_authorization())
 
     def submit(self, job: EmbedJob) -> str:
@@ -186,8 +195,9 @@ def _succeeded(record: JobRecord, logs: str) -> JobRecord:
     """Return the record of a job that succeeded; otherwise raise what it said last."""
     if record.status == SUCCEEDED:
         return record
-    errors = [line.strip() for line in logs.splitlines() if line.startswith("error: ")]
-    reason = errors[-1].removeprefix("error: ") if errors else record.message.splitlines()[0]
+    lines = [line.strip() for line in logs.splitlines() if line.strip()]
+    errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
+    reason = [record.message.partition("\n")[0], *lines[-1:], *errors][-1]
     raise JobFailedError(
         f"job {record.id} {record.status.lower()}: {reason}", hint=f"`lakebed jobs logs {record.id}` shows all"
     )

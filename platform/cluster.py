@@ -10,6 +10,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Final
 
 from lakebed.platform.config.cluster import ClusterConfig
@@ -103,13 +104,18 @@ def _quiet_core() -> Iterator[None]:
 def runtime_env(variables: Mapping[str, str] | None = None) -> dict[str, Any]:
     """Return what a cluster's workers need: this very code, and the variables that reach stores and MLflow.
 
-    The module object ships the folder as it is, links followed. A wheel would be known to Ray by its file name
-    alone: rebuilt under the same version, the old code would run.
+    The package's folder is shipped as it is, links followed: by path, as the Jobs client copies what it is given
+    and a module cannot be copied. A wheel would be known to Ray by its file name alone: rebuilt under the same
+    version, the old code would run.
     """
     import lakebed
 
     shipped = {name: os.environ[name] for name in _SHIPPED_VARIABLES if name in os.environ}
-    return {"py_modules": [lakebed], "env_vars": {**shipped, **(variables or {})}}
+    return {
+        "py_modules": [str(Path(lakebed.__file__).parent)],
+        "excludes": ["**/__pycache__"],
+        "env_vars": {**shipped, **(variables or {})},
+    }
 
 
 def _driver_runtime_env() -> dict[str, Any] | None:

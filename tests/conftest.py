@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,15 +76,24 @@ class S3Bucket:
 
 
 @pytest.fixture(scope="session")
-def s3_endpoint() -> Iterator[str]:
-    """Serve S3 on a free port of loopback for the whole session."""
-    from moto.server import ThreadedMotoServer
+def s3_endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Serve S3 on a free port of loopback for the whole session.
 
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
+    In a process of its own: delta-rs holds the interpreter while it waits for some answers, so a server on a
+    thread of this one would never give them.
+    """
+    log_path = tmp_path_factory.mktemp("s3") / "log"
+    port = _free_port()
+    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    with log_path.open("w") as log:
+        server = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+    url = f"http://127.0.0.1:{port}"
+    try:
+        _wait_for_answer(f"{url}/moto-api/", server, log_path)
+        yield url
+    finally:
+        os.killpg(server.pid, signal.SIGTERM)
+        server.wait(timeout=30)
 
 
 @pytest.fixture
@@ -98,13 +107,16 @@ def s3(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> S3Bucket:
         monkeypatch.delenv(variable, raising=False)
     name = f"lake-{uuid.uuid4().hex[:12]}"
     boto3.client("s3", endpoint_url=s3_endpoint).create_bucket(Bucket=name)
-    assert os.environ["AWS_ENDPOINT_URL"] == s3_endpoint
     return S3Bucket(s3_endpoint, name)
 
 
 @pytest.fixture
 def free_port() -> int:
     """Return a port of loopback that nothing listens on."""
+    return _free_port()
+
+
+def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -133,9 +145,7 @@ def mlflow_database(_mlflow_template: Path, tmp_path: Path) -> str:
 def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Run a real MLflow server on a free port for the whole session; yields its URL."""
     folder = tmp_path_factory.mktemp("mlflow-server")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = _free_port()
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
     command += ["--workers", "1", "--backend-store-uri", f"sqlite:///{folder}/mlflow.db"]
     command += ["--artifacts-destination", str(folder / "artifacts")]
@@ -143,19 +153,28 @@ def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         server = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log, start_new_session=True)
     url = f"http://127.0.0.1:{port}"
     try:
-        _wait_for_health(url, server, folder / "log")
+        _wait_for_answer(f"{url}/health", server, folder / "log")
         yield url
     finally:
         os.killpg(server.pid, signal.SIGTERM)
         server.wait(timeout=30)
 
 
-def _wait_for_health(url: str, server: "subprocess.Popen[bytes]", log: Path, seconds: float = 120) -> None:
+def _wait_for_answer(url: str, server: "subprocess.Popen[bytes]", log: Path, seconds: float = 120) -> None:
     deadline = time.monotonic() + seconds
     while True:
         with suppress(httpx.TransportError):
-            if httpx.get(f"{url}/health", timeout=5).status_code == 200:
+            if httpx.get(url, timeout=5).status_code == 200:
                 return
         assert server.poll() is None, log.read_text()
         assert time.monotonic() < deadline, log.read_text()
         time.sleep(0.1)  # between two looks at the condition
+
+
+@pytest.fixture(params=["local", "s3"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[str], str]:
+    """Name a place for a table, on each kind of store in turn."""
+    if request.param == "local":
+        return lambda name: str(tmp_path / name)
+    bucket: S3Bucket = request.getfixturevalue("s3")
+    return bucket.uri

@@ -3,7 +3,6 @@
 from datetime import UTC, datetime
 
 import typer
-from rich.table import Table
 
 from lakebed.cli import console
 from lakebed.platform.config.environment import read_environment
@@ -30,11 +29,13 @@ def list_jobs(address: str | None = _ADDRESS) -> None:
     """List every submitted job, newest first."""
     from lakebed.jobs.launch import Cluster
 
-    table = Table("job", "status", "started (UTC)", "time", "sink", box=None, pad_edge=False)
-    for job in Cluster(cluster_at(address)).jobs():
+    jobs = Cluster(cluster_at(address)).jobs()
+    line = "{:<31} {:<9} {:<19} {:>8}  {}"
+    console.out.print(line.format("job", "status", "started (UTC)", "time", "sink"), style="bold")
+    for job in jobs:
         started = f"{job.started:%Y-%m-%d %H:%M:%S}" if job.started else ""
-        table.add_row(job.id, job.status, started, _duration(job.started, job.ended), job.sink)
-    console.out.print(table)
+        time = _duration(job.started, job.ended)
+        console.out.print(line.format(job.id, job.status, started, time, job.sink), markup=False)
 
 
 @app.command("status")
