@@ -69,7 +69,7 @@ def _projection(panel: Axes, one: Measured) -> None:
     classes, colours = np.unique(labels, return_inverse=True)
     panel.scatter(places[:, 0], places[:, 1], c=colours % 20, s=6, cmap=_COLOURS, vmin=0, vmax=19, linewidths=0)
     share = (spread[:2] ** 2).sum() / max((spread**2).sum(), 1e-12)
-    panel.set_title(f"{one.data.name}  {len(classes)} classes, {share:.0%} of variance", fontsize=8)
+    panel.set_title(f"{one.data.name}\n{len(classes)} classes, {share:.0%} of variance", fontsize=8)
     panel.set_xticks([])
     panel.set_yticks([])
 
@@ -85,6 +85,7 @@ def _recall(panel: Axes, one: Measured) -> None:
         panel.plot(cutoffs, shares, label=f"{queries} to {answers}")
     panel.plot(cutoffs, cutoffs / len(cutoffs), color="grey", linestyle=":", label="chance")
     panel.set_xscale("log")
+    panel.set_xlabel("k", fontsize=8)
     panel.set_ylim(0, 1)
     panel.set_title(f"{one.data.name}, pool of {len(cutoffs)}", fontsize=9)
     panel.legend(fontsize=7)

@@ -4,7 +4,7 @@ A missing value inside a series is filled by linear interpolation between its ne
 the end of all channels it is padding and is cut off. How many were filled is reported, since it changes the data.
 """
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -30,6 +30,10 @@ def read_split(folder: Path, split: SplitName) -> tuple[list[FloatArray], list[s
         raw, labels = _read_tsv(path) if both else _read_ts(path)
     except (OSError, ValueError, TypeError, IndexError) as error:
         raise DatasetNotFoundError(f"{path}: cannot be read as a data set: {error}") from None
+    if len(labels) != len(raw) or not labels:
+        raise DatasetNotFoundError(
+            f"{path}: cannot be read as a data set: {len(raw)} series with {len(labels)} labels"
+        )
     series, filled = [], 0
     for position, values in enumerate(raw):
         whole, missing = _without_missing(np.atleast_2d(values), f"{path}, series {position}")
@@ -38,22 +42,22 @@ def read_split(folder: Path, split: SplitName) -> tuple[list[FloatArray], list[s
     return series, labels, filled
 
 
-def _read_ts(path: Path) -> tuple[Iterable[Any], list[str]]:
+def _read_ts(path: Path) -> tuple[Sequence[Any], list[str]]:
     from aeon.datasets import load_from_ts_file
 
     series, labels = load_from_ts_file(str(path))
     return series, [str(label) for label in labels]
 
 
-def _read_tsv(path: Path) -> tuple[Iterable[Any], list[str]]:
+def _read_tsv(path: Path) -> tuple[Sequence[Any], list[str]]:
     table = np.loadtxt(path, delimiter="\t", ndmin=2)
-    return table[:, 1:], [f"{label:g}" for label in table[:, 0]]
+    return list(table[:, 1:]), [f"{label:g}" for label in table[:, 0]]
 
 
 def _without_missing(series: Any, where: str) -> tuple[FloatArray, int]:
     values = np.array(series, dtype=np.float64)
     known = np.isfinite(values)
-    if not known.any(axis=1).all():
+    if not known.size or not known.any(axis=1).all():
         raise DatasetNotFoundError(f"{where}: a channel holds no value at all")
     length = int(np.flatnonzero(known.any(axis=0))[-1]) + 1
     values, known = values[:, :length], known[:, :length]

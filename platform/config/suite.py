@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from lakebed.platform.config.base import Config
+from lakebed.platform.errors import ConfigError
 
 
 class LinearProbe(Config):
@@ -101,16 +102,33 @@ class Suite(Config):
         exclude: tuple[str, ...] = (),
         dimensions: int | None = None,
     ) -> "Suite":
-        """Return the suite as options of one run change it."""
-        changes: dict[str, object] = {}
-        if data is not None:
-            changes["path"] = data
-        if names:
-            changes["names"] = names
-        entries = tuple(
-            entry.model_copy(update={**changes, "exclude": (*entry.exclude, *exclude)})
-            if isinstance(entry, Classification) and (entry.source == "folder" or data is None)
-            else entry
-            for entry in self.entries
-        )
-        return self.model_copy(update={"entries": entries, "dimensions": dimensions or self.dimensions})
+        """Return the suite narrowed by options of one run; raises ConfigError when one of them has no effect."""
+        if data is not None and not any(_reads_folder(entry) for entry in self.entries):
+            raise ConfigError(f"suite {self.name} reads no folder of data sets", hint="leave --data out")
+        generated = {entry.name for entry in self.entries if isinstance(entry, CrossModal)}
+        real = [tuple(name for name in given if name not in generated) for given in (names, exclude)]
+        entries: list[Entry] = []
+        for entry in self.entries:
+            if isinstance(entry, CrossModal):
+                if entry.name not in exclude and (not names or entry.name in names):
+                    entries.append(entry)
+            elif not names or real[0]:
+                entries.append(_narrowed(entry, data, *real))
+        if not entries:
+            raise ConfigError(f"suite {self.name}: these options leave no data set")
+        return self.model_copy(update={"entries": tuple(entries), "dimensions": dimensions or self.dimensions})
+
+
+def _reads_folder(entry: Entry) -> bool:
+    return isinstance(entry, Classification) and entry.source == "folder"
+
+
+def _narrowed(
+    entry: Classification, data: Path | None, names: tuple[str, ...], exclude: tuple[str, ...]
+) -> Classification:
+    changes: dict[str, object] = {"exclude": (*entry.exclude, *exclude)}
+    if names:
+        changes["names"] = names
+    if data is not None and _reads_folder(entry):
+        changes["path"] = data
+    return entry.model_copy(update=changes)

@@ -85,15 +85,13 @@ def _version_table(versions: "list[ModelVersion]") -> "Table":
     from rich.table import Table
 
     table = Table()
-    for column in ("model", "aliases", "digest", "created", "scores"):
-        table.add_column(column, overflow="fold", no_wrap=column in ("digest", "created", "scores"))
+    for column in ("version, aliases", "digest, made", "scores"):
+        table.add_column(column, no_wrap=True)
     for version in versions:
         scores = [_score(key, value) for key, value in sorted(version.tags.items()) if "/mean/" in key]
         table.add_row(
-            version.reference,
-            ", ".join(version.aliases),
-            version.digest[:12],
-            f"{version.created:%Y-%m-%d}",
+            "\n".join((version.reference, *version.aliases)),
+            f"{version.digest[:12]}\n{version.created:%Y-%m-%d}",
             "\n".join(scores),
         )
     return table

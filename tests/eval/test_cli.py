@@ -1,0 +1,139 @@
+"""`lakebed eval`, `compare`, `models`, `register` and `promote` as a user runs them."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lakebed.cli.app import main
+from lakebed.platform.encoder.artifact import write_artifact
+
+
+class Command:
+    """Runs `lakebed …` in this process and keeps what it printed."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+        self._monkeypatch, self._capfd = monkeypatch, capfd
+        self.out = self.err = ""
+
+    def __call__(self, *arguments: str) -> int:
+        """Return the exit code."""
+        self._monkeypatch.setattr(sys, "argv", ["lakebed", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        self.out, self.err = self._capfd.readouterr()
+        return int(ended.value.code or 0)
+
+
+@pytest.fixture
+def lakebed(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], mlflow_database: str) -> Command:
+    monkeypatch.setenv("LAKEBED_TRACKING_URI", mlflow_database)
+    monkeypatch.setenv("COLUMNS", "200")
+    return Command(monkeypatch, capfd)
+
+
+@pytest.fixture
+def suite(tmp_path: Path) -> str:
+    """Write a user's own small suite file."""
+    path = tmp_path / "own.yaml"
+    path.write_text(
+        "name: own\ndescription: mine\nentries:\n"
+        "  - {task: classification, source: bundled, names: [GunPoint, BasicMotions]}\n"
+        "  - {task: cross_modal, pool: 20}\n"
+    )
+    return str(path)
+
+
+def test_eval_prints_scores_and_writes_flat_numbers(lakebed: Command, suite: str, tmp_path: Path) -> None:
+    file = tmp_path / "figures.json"
+    assert lakebed("eval", "--model", "fake:16", "--suite", suite, "--json", str(file)) == 0
+    figures = json.loads(file.read_text())
+    shown = f"{figures['mean/classification/knn_accuracy']:.4f}"
+    assert shown in lakebed.out
+    assert "[1/3] GunPoint" in lakebed.err
+    assert set(figures.pop("machine")) >= {"processor", "cores", "commit"}
+    assert all(isinstance(value, float) for value in figures.values())
+
+
+def test_two_lengths_are_evaluated_and_compared(lakebed: Command, suite: str, tmp_path: Path) -> None:
+    file = tmp_path / "figures.json"
+    assert lakebed("eval", "--model", "fake:16", "--suite", suite) == 0
+    assert lakebed("eval", "--model", "fake:16", "--suite", suite, "--dimensions", "4") == 0
+    assert lakebed("compare", "fake:16#4", "fake:16", "--json", str(file)) == 0
+    figures = json.loads(file.read_text())
+    key = "mean/classification/linear_probe_accuracy"
+    assert figures[f"{key}/delta"] == pytest.approx(figures[f"{key}/b"] - figures[f"{key}/a"])
+    assert f"{figures[f'{key}/delta']:+.4f}" in lakebed.out
+    assert "B won" in lakebed.out
+
+
+def test_a_version_is_registered_listed_and_promoted(lakebed: Command, tmp_path: Path) -> None:
+    write_artifact(tmp_path / "model", {"name": "tiny"}, {"weight": np.ones(2, np.float32)}, "# Tiny\n")
+    assert lakebed("register", str(tmp_path / "model"), "--alias", "candidate") == 0
+    assert "tiny@1" in lakebed.out
+    assert lakebed("promote", "tiny@candidate") == 0
+    assert "tiny@1 is the champion: no champion yet" in lakebed.out
+    assert lakebed("models", "tiny") == 0
+    assert "tiny@1" in lakebed.out
+    assert "champion" in lakebed.out
+    assert "candidate" in lakebed.out
+
+
+def test_a_version_without_scores_is_promoted_only_by_force(lakebed: Command, tmp_path: Path) -> None:
+    for value in (1.0, 2.0):
+        folder = tmp_path / str(value)
+        write_artifact(folder, {"name": "tiny"}, {"weight": np.full(2, value, np.float32)}, "# Tiny\n")
+        assert lakebed("register", str(folder)) == 0
+    assert lakebed("promote", "tiny@1") == 0
+    assert lakebed("promote", "tiny@2") == 3
+    assert "tiny@1 was not evaluated yet" in lakebed.err
+    assert lakebed("promote", "tiny@2", "--force") == 0
+    assert lakebed("models", "tiny") == 0
+    assert lakebed.out.index("tiny@2") < lakebed.out.index("champion")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (("eval", "--suite", "nope"), 3, "no suite named 'nope'"),
+        (("eval", "--suite", "./nope.yaml"), 2, "no such file"),
+        (("eval", "--model", "nope"), 3, "no model named 'nope'"),
+        (("eval", "--model", "./nope"), 3, "no such model directory"),
+        (("eval", "--model", "fake", "--suite", "classification"), 2, "--data DIR"),
+        (("eval", "--model", "fake", "--suite", "classification", "--data", "/nope"), 3, "no such folder"),
+        (("eval", "--model", "fake", "--data", "/tmp"), 2, "reads no folder"),
+        (("eval", "--model", "fake", "--only", "Nope"), 3, "no data set 'Nope'"),
+        (("eval", "--model", "fake", "--dimensions", "99"), 2, "between 1 and 32"),
+        (("compare", "fake", "fake:8"), 3, "was not evaluated yet"),
+        (("models", "nope"), 3, "no model named 'nope' is registered"),
+        (("register", "/tmp"), 1, "no model here"),
+        (("register", "fake"), 2, "only a model directory"),
+        (("promote", "fake"), 2, "not registered"),
+    ],
+)
+def test_a_mistake_is_one_line_and_an_exit_code(
+    lakebed: Command, arguments: tuple[str, ...], code: int, message: str
+) -> None:
+    assert lakebed(*arguments) == code
+    assert lakebed.err.startswith("error: ")
+    assert message in lakebed.err
+    assert len(lakebed.err.strip().splitlines()) == 1
+
+
+def test_a_server_that_is_away_is_one_line(
+    lakebed: Command, free_port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LAKEBED_TRACKING_URI", f"http://127.0.0.1:{free_port}")
+    for arguments in (("eval", "--model", "fake"), ("models",), ("compare", "fake", "fake:8")):
+        assert lakebed(*arguments) == 4
+        assert "no MLflow server answers" in lakebed.err
+        assert len(lakebed.err.strip().splitlines()) == 1
+
+
+def test_a_wrong_field_of_a_suite_is_named(lakebed: Command, tmp_path: Path) -> None:
+    path = tmp_path / "bad.yaml"
+    path.write_text("name: bad\ndescription: x\nentries:\n  - {task: classification, sources: bundled}\n")
+    assert lakebed("eval", "--model", "fake", "--suite", str(path)) == 2
+    assert "sources: unknown field" in lakebed.err

@@ -1,0 +1,149 @@
+"""Metrics against independent ways to compute them: numpy by hand, pytrec_eval, hand-made cases."""
+
+import numpy as np
+import pytest
+import pytrec_eval
+
+from lakebed.eval.datasets import Dataset, Part
+from lakebed.eval.tasks.classification import ClassificationTask
+from lakebed.eval.tasks.cross_modal import CrossModalTask, first_ranks
+from lakebed.eval.tasks.protocol import TaskResult, lower_is_better
+from lakebed.platform.config.suite import LinearProbe, NearestNeighbours
+from lakebed.platform.errors import ConfigError
+from lakebed.platform.items import Item
+
+CLASSES = np.array(["a", "b", "c"])
+
+
+def unit(vectors: np.ndarray) -> np.ndarray:
+    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+
+
+def part(labels: np.ndarray, kind: str) -> Part:
+    return Part([Item.of(text=f"{kind} {number}") for number in range(len(labels))], labels)
+
+
+def noisy_classes(rows: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Vectors around one centre per class, so noisy that no classifier gets all of them right."""
+    generator = np.random.default_rng(seed)
+    classes = generator.choice(3, rows, p=(0.6, 0.3, 0.1))
+    centres = np.random.default_rng(0).standard_normal((3, 16))
+    return unit(centres[classes] + 1.5 * generator.standard_normal((rows, 16))), CLASSES[classes]
+
+
+def classified() -> tuple[TaskResult, dict[str, np.ndarray], dict[str, np.ndarray]]:
+    vectors, labels = {}, {}
+    for seed, name in enumerate(("train", "test")):
+        vectors[name], labels[name] = noisy_classes(120, seed + 1)
+    data = Dataset("noisy", "1", "here", {name: part(labels[name], name) for name in vectors})
+    task = ClassificationTask(LinearProbe(), NearestNeighbours())
+    return task.run(data, vectors), vectors, labels
+
+
+def recalls_and_f1(expected: np.ndarray, predicted: np.ndarray) -> tuple[float, float]:
+    """Balanced accuracy and macro-F1 from counts, without a library."""
+    recalls, f1 = [], []
+    for label in np.unique(expected):
+        right = int(((expected == label) & (predicted == label)).sum())
+        called, present = int((predicted == label).sum()), int((expected == label).sum())
+        recalls.append(right / present)
+        f1.append(2 * right / (called + present))
+    return float(np.mean(recalls)), float(np.mean(f1))
+
+
+def test_nearest_neighbour_is_the_most_similar_training_vector() -> None:
+    result, vectors, labels = classified()
+    nearest = labels["train"][(vectors["test"] @ vectors["train"].T).argmax(axis=1)]
+    balanced, f1 = recalls_and_f1(labels["test"], nearest)
+    assert result.metrics["knn_accuracy"] == pytest.approx((nearest == labels["test"]).mean(), abs=1e-12)
+    assert result.metrics["knn_balanced_accuracy"] == pytest.approx(balanced, abs=1e-12)
+    assert result.metrics["knn_macro_f1"] == pytest.approx(f1, abs=1e-12)
+
+
+def test_the_probe_is_the_optimum_of_its_stated_objective() -> None:
+    """Solve the same penalised likelihood with scipy from scratch, and predict with that."""
+    from scipy.optimize import minimize
+    from scipy.special import logsumexp
+
+    result, vectors, labels = classified()
+    train, test = vectors["train"].astype(float), vectors["test"].astype(float)
+    mean, deviation = train.mean(axis=0), train.std(axis=0)
+    train, test = (train - mean) / deviation, (test - mean) / deviation
+    targets = labels["train"][:, None] == CLASSES
+
+    def loss(flat: np.ndarray) -> float:
+        weights, bias = flat[:48].reshape(16, 3), flat[48:]
+        scores = train @ weights + bias
+        return float((logsumexp(scores, axis=1) - scores[targets]).sum() + 0.5 * (weights**2).sum())
+
+    best = minimize(loss, np.zeros(51), method="L-BFGS-B", options={"maxiter": 2000, "maxfun": 10**6}).x
+    predicted = CLASSES[(test @ best[:48].reshape(16, 3) + best[48:]).argmax(axis=1)]
+    balanced, f1 = recalls_and_f1(labels["test"], predicted)
+    assert result.metrics["linear_probe_accuracy"] == pytest.approx((predicted == labels["test"]).mean())
+    assert result.metrics["linear_probe_balanced_accuracy"] == pytest.approx(balanced)
+    assert result.metrics["linear_probe_macro_f1"] == pytest.approx(f1)
+    assert 0.4 < result.metrics["linear_probe_accuracy"] < 1
+
+
+def test_per_example_scores_average_to_the_metric_and_say_what_was_predicted() -> None:
+    result, _, labels = classified()
+    for scores in result.examples:
+        assert scores.scores.mean() == pytest.approx(result.metrics[scores.metric])
+        right = np.array(scores.predicted) == labels["test"]
+        assert (right == (scores.scores == 1)).all()
+        assert len(set(scores.keys)) == len(labels["test"])
+
+
+def test_one_class_cannot_be_classified() -> None:
+    labels = np.array(["a", "a"])
+    data = Dataset("flat", "1", "here", {"train": part(labels, "train"), "test": part(labels, "test")})
+    vectors = {"train": np.eye(2, dtype=np.float32), "test": np.eye(2, dtype=np.float32)}
+    with pytest.raises(ConfigError, match="flat: training labels hold one class"):
+        ClassificationTask(LinearProbe(), NearestNeighbours()).run(data, vectors)
+
+
+def retrieval(text: np.ndarray, signal: np.ndarray, labels: np.ndarray) -> TaskResult:
+    data = Dataset("pairs", "1", "here", {"text": part(labels, "text"), "signal": part(labels, "signal")})
+    return CrossModalTask().run(data, {"text": unit(text), "signal": unit(signal)})
+
+
+def test_retrieval_equals_pytrec_eval_in_both_directions() -> None:
+    generator = np.random.default_rng(3)
+    signal = unit(generator.standard_normal((300, 8)))
+    text = unit(signal + 0.6 * unit(generator.standard_normal((300, 8))))
+    labels = np.array([f"caption {number // 2}" for number in range(300)])  # every caption occurs twice
+    result = retrieval(text, signal, labels)
+    for direction, queries, answers in (("text_to_signal", text, signal), ("signal_to_text", signal, text)):
+        relevant = {str(q): {str(a): 1 for a in np.flatnonzero(labels == labels[q])} for q in range(300)}
+        ranking = {
+            str(q): {str(a): float(score) for a, score in enumerate(queries[q] @ answers.T)} for q in range(300)
+        }
+        judged = pytrec_eval.RelevanceEvaluator(relevant, {"recip_rank", "success.1,5,10"}).evaluate(ranking)
+        for cutoff in (1, 5, 10):
+            expected = np.mean([scores[f"success_{cutoff}"] for scores in judged.values()])
+            assert result.metrics[f"{direction}_r{cutoff}"] == pytest.approx(expected, abs=1e-6)
+        expected = np.mean([scores["recip_rank"] for scores in judged.values()])
+        assert result.metrics[f"{direction}_mrr"] == pytest.approx(expected, abs=1e-6)
+
+
+def test_ranks_of_a_case_done_by_hand() -> None:
+    answers = np.eye(3, dtype=np.float32)
+    queries = unit(np.array([[3.0, 2, 1], [3, 1, 2], [1, 3, 2]]))
+    labels = np.array(["x", "y", "z"])
+    assert first_ranks(queries, answers, labels, labels).tolist() == [1, 3, 2]
+    result = retrieval(queries, answers, labels)
+    assert result.metrics["text_to_signal_r1"] == pytest.approx(1 / 3)
+    assert result.metrics["text_to_signal_mrr"] == pytest.approx((1 + 1 / 3 + 1 / 2) / 3)
+    assert result.metrics["text_to_signal_median_rank"] == 2
+
+
+def test_an_encoder_that_maps_everything_to_one_point_finds_nothing() -> None:
+    same = np.ones((20, 4))
+    result = retrieval(same, same, np.array([f"caption {number}" for number in range(20)]))
+    assert result.metrics["text_to_signal_r10"] == 0
+    assert result.metrics["signal_to_text_median_rank"] == 20
+
+
+def test_only_the_median_rank_is_better_when_lower() -> None:
+    assert lower_is_better("pairs/cross_modal/text_to_signal_median_rank")
+    assert not lower_is_better("pairs/cross_modal/text_to_signal_mrr")
