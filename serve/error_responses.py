@@ -63,6 +63,14 @@ class Refusal:
         return Response(body, self.status, self.headers, media_type="application/json")
 
 
+def unavailable_page() -> bytes:
+    """The whole HTTP answer for when no replica can be reached: clients wait and try again."""
+    error = errors.NotReadyError("the server is starting or stopping", hint="try again in a moment")
+    response = refusal_of(error, "/").response()
+    lines = [b"HTTP/1.1 503 Service Unavailable", *(b"%b: %b" % header for header in response.raw_headers)]
+    return b"\r\n".join([*lines, b"", bytes(response.body)])
+
+
 def install(app: FastAPI) -> None:
     """Make every error of `app` answer in this form."""
     app.add_exception_handler(LakebedError, _on_lakebed_error)

@@ -1,44 +1,91 @@
-"""Stands between Ray Serve and the HAProxy binary: keeps its side doors on loopback, and ends it with its parent.
+"""Stands between Ray Serve and the HAProxy binary: mends what Serve configures, and ends it with its parent.
 
-Serve writes HAProxy's configuration with the statistics page and the metrics on every interface, without a
-password, and offers no setting for it. And an HAProxy outlives a Serve that was killed, holding its port. Serve
-lets the binary be named, so it names a script that `install` writes, which runs this module, which mends the
-configuration, asks the kernel to end the process together with its parent, and becomes HAProxy.
+Serve offers no setting for three things that are wrong here. It opens the statistics page and the metrics on every
+interface, without a password. When no replica answers, HAProxy says 404 or 500 in plain text, which clients do not
+retry or cannot read. And an HAProxy outlives a Serve that was killed, holding its port. But Serve lets the binary
+be named: it names a script that `install` writes, which runs this module, which mends the configuration, asks the
+kernel to end the process together with its parent, and becomes HAProxy. `drain` ends a server: Serve's
+own way answers 404 while it deletes an application.
 """
 
+import contextlib
+import csv
 import ctypes
 import os
 import re
 import shlex
 import signal
+import socket
 import sys
+import time
 from pathlib import Path
 from typing import Final
 
 _SIDE_DOORS: Final = re.compile(r"^(frontend prometheus|listen stats)\n(\s+)bind [*]?:(\d+)$", re.MULTILINE)
+_ERROR_FILES: Final = re.compile(r"^(\s+errorfile \d+) .*$", re.MULTILINE)
+_NO_BACKEND: Final = re.compile(r"^(backend default_backend\n\s+http-request return) .*$", re.MULTILINE)
 _PR_SET_PDEATHSIG: Final = 1
+_ANSWER_SECONDS: Final = 5.0
+_POLL_SECONDS: Final = 0.05
 
 
-def install(folder: Path, binary: str) -> Path:
-    """Write an executable that stands for `binary`; returns its path."""
+def install(folder: Path, binary: str, unavailable: bytes) -> Path:
+    """Write an executable that stands for `binary`; returns its path.
+
+    `unavailable` is the whole HTTP answer for when no replica can be reached.
+    """
+    page = folder / "unavailable.http"
+    page.write_bytes(unavailable)
     script = folder / "haproxy"
-    command = shlex.join([sys.executable, "-P", "-m", "lakebed.serve.haproxy", binary])
+    command = shlex.join([sys.executable, "-P", "-m", "lakebed.serve.haproxy", str(page), binary])
     script.write_text(f'#!/bin/sh\nexec {command} "$@"\n', encoding="utf-8")
     script.chmod(0o700)
     return script
 
 
-def mended(configuration: str) -> str:
-    """The configuration with statistics and metrics on loopback; what clients reach stays as it is."""
-    return _SIDE_DOORS.sub(r"\1\n\2bind 127.0.0.1:\3", configuration)
+def mended(configuration: str, page: str) -> str:
+    """The configuration with its side doors on loopback and `page` wherever HAProxy itself has to answer.
+
+    Where clients connect stays as it is. Mending twice changes nothing more.
+    """
+    configuration = _SIDE_DOORS.sub(r"\1\n\2bind 127.0.0.1:\3", configuration)
+    configuration = _ERROR_FILES.sub(rf"\1 {page}", configuration)
+    return _NO_BACKEND.sub(r"\1 status 503 default-errorfiles", configuration)
+
+
+def drain(folder: Path, seconds: float) -> None:
+    """Stop accepting connections and wait until every request has its answer, but no longer than `seconds`.
+
+    `folder` is where HAProxy's configuration lies. Does nothing when HAProxy has ended.
+    """
+    give_up = time.monotonic() + seconds
+    for admin in folder.glob("*/admin.sock"):
+        with contextlib.suppress(ConnectionError, FileNotFoundError):
+            _ask(admin, "shutdown frontend http_frontend")
+            while _requests_inside(admin) and time.monotonic() < give_up:
+                time.sleep(_POLL_SECONDS)
+
+
+def _requests_inside(admin: Path) -> int:
+    rows = csv.DictReader(_ask(admin, "show stat").removeprefix("# ").splitlines())
+    return sum(int(row["scur"] or 0) for row in rows if row["svname"] == "BACKEND" and row["pxname"] != "stats")
+
+
+def _ask(admin: Path, command: str) -> str:
+    """Send one command to HAProxy's admin socket (HAProxy management guide, section 9.3)."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.settimeout(_ANSWER_SECONDS)
+        connection.connect(str(admin))
+        connection.sendall(f"{command}\n".encode())
+        return b"".join(iter(lambda: connection.recv(65_536), b"")).decode()
 
 
 def main(arguments: list[str]) -> None:
-    """Become HAProxy: `arguments` are the binary and what Serve gave it."""
-    binary, *given = arguments
+    """Become HAProxy: `arguments` are the page, the binary, and what Serve gave it."""
+    page, binary, *given = arguments
     if "-f" in given:
         path = Path(given[given.index("-f") + 1])
-        path.write_text(mended(path.read_text(encoding="utf-8")), encoding="utf-8")
+        path.write_text(mended(path.read_text(encoding="utf-8"), page), encoding="utf-8")
     _end_with_parent()
     os.execv(binary, [binary, *given])  # noqa: S606 - replaces this process, no shell
 

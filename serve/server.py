@@ -20,6 +20,7 @@ import httpx
 from lakebed.platform.config.serve import ServeConfig
 from lakebed.platform.errors import ConfigError
 from lakebed.serve import haproxy
+from lakebed.serve.error_responses import unavailable_page
 from lakebed.serve.errors import ServerError
 from lakebed.serve.ports import check_free, free_port
 from lakebed.serve.store.database import default_url, open_database
@@ -42,7 +43,7 @@ def serve_until_stopped(config: ServeConfig, on_ready: Callable[[str], None]) ->
         open_database(config.key_store or default_url()).dispose()
     with tempfile.TemporaryDirectory(prefix="lakebed-", ignore_cleanup_errors=True) as folder:
         os.environ.update(_serve_environment(Path(folder)))
-        with _running(config):
+        with _running(config, Path(folder)):
             stop = _stop_signal()
             url = base_url(config)
             _wait_until_ready(url, stop)
@@ -64,7 +65,7 @@ def _serve_environment(folder: Path) -> dict[str, str]:
     return {
         "RAY_SERVE_ENABLE_HA_PROXY": "1",
         "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
-        "RAY_SERVE_HAPROXY_BINARY_PATH": str(haproxy.install(folder, _haproxy_binary())),
+        "RAY_SERVE_HAPROXY_BINARY_PATH": str(haproxy.install(folder, _haproxy_binary(), unavailable_page())),
         "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(folder / "haproxy.cfg"),
         "RAY_SERVE_HAPROXY_SOCKET_PATH": str(folder / "admin.sock"),
         "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(folder / "metrics.sock"),
@@ -73,8 +74,8 @@ def _serve_environment(folder: Path) -> dict[str, str]:
         "RAY_SERVE_HAPROXY_STATS_PORT": str(free_port()),
         "RAY_SERVE_HAPROXY_METRICS_PORT": str(free_port()),
         "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(free_port()),
-        # On one machine HAProxy learns of a leaving replica at once, not after half a minute.
-        "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
+        # A replica that dies before it answers has changed nothing, so its request goes to another.
+        "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",
     }
 
 
@@ -91,8 +92,8 @@ def _haproxy_binary() -> str:
 
 
 @contextmanager
-def _running(config: ServeConfig) -> Iterator[None]:
-    """Ray, Serve and the application; gone afterwards, HAProxy included."""
+def _running(config: ServeConfig, folder: Path) -> Iterator[None]:
+    """Ray, Serve and the application; gone afterwards, HAProxy included, once what was asked is answered."""
     import ray
     from ray import serve
 
@@ -115,17 +116,9 @@ def _running(config: ServeConfig) -> Iterator[None]:
         except RuntimeError as error:
             raise ServerError(f"the endpoint did not start: {_last_line(error)}", hint=_where_logs_are()) from None
         yield
-        _drain(lambda: serve.delete(APP_NAME))
+        haproxy.drain(folder, config.drain_seconds)
     finally:
         ray.shutdown()
-
-
-def _drain(delete: Callable[[], None]) -> None:
-    """Let requests in flight finish; at once when Ray has gone, as when a whole process group is told to end."""
-    draining = threading.Thread(target=delete, daemon=True)
-    draining.start()
-    while draining.is_alive() and not _ray_has_died():
-        draining.join(_POLL_SECONDS)
 
 
 def _ray_has_died() -> bool:

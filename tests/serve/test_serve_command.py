@@ -5,8 +5,13 @@ import signal
 import socket
 import subprocess
 import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
+import httpx
 import pytest
 
 from lakebed.serve.ports import free_port
@@ -58,30 +63,97 @@ def test_a_faulty_file_and_faulty_options_are_named(tmp_path: Path) -> None:
     check_refusal(lakebed("serve", "--host", "0.0.0.0", "--no-keys"), 2, "only on loopback")
 
 
-@pytest.mark.parametrize("whole_group", [False, True], ids=["one process", "the whole process group"])
-def test_told_to_end_it_ends_and_leaves_nothing(tmp_path: Path, whole_group: bool) -> None:
-    """A service manager tells every process of the group at once, `kill` only the first."""
+def test_a_whole_process_group_that_is_told_to_end_leaves_nothing(tmp_path: Path) -> None:
+    """As a service manager does it; Ray's daemons then go before their driver can talk to them."""
+    with starting(tmp_path, "fake") as (server, port):
+        check_only_loopback(mark_of(tmp_path), port)
+        os.killpg(server.pid, signal.SIGTERM)
+        check_clean_end(server, tmp_path, port)
+
+
+def test_what_was_asked_before_the_end_is_answered(tmp_path: Path) -> None:
+    (tmp_path / "gated.py").write_text(GATED_ENCODER)
+    with starting(tmp_path, "gated=gated:Gated") as (server, port), ThreadPoolExecutor(1) as other:
+        (tmp_path / "gate").touch()
+        asked = other.submit(ask, port)
+        wait_until(lambda: (tmp_path / "busy").exists())
+        server.send_signal(signal.SIGTERM)
+        wait_until(lambda: refuses(port))
+        assert server.poll() is None
+        (tmp_path / "gate").unlink()
+        answer = asked.result(timeout=30)
+        assert (answer.status_code, len(answer.json()["data"])) == (200, 1)
+        check_clean_end(server, tmp_path, port)
+
+
+GATED_ENCODER = """
+import pathlib, time
+from lakebed.platform.encoder.fake import FakeEncoder
+
+class Gated(FakeEncoder):
+    def forward(self, work):
+        here = pathlib.Path(__file__).parent
+        if (here / "gate").exists():
+            (here / "busy").touch()
+        while (here / "gate").exists():
+            time.sleep(0.01)
+        return super().forward(work)
+"""
+
+
+@contextmanager
+def starting(folder: Path, model: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
+    """A server that is ready, and its port; modules in `folder` can be imported by it."""
     port = free_port()
-    mark = f"LAKEBED_TEST_MARK={tmp_path}"
     server = subprocess.Popen(
-        [*LAKEBED, "serve", "--model", "fake", "--no-keys", "--port", str(port)],
+        [*LAKEBED, "serve", "--model", model, "--no-keys", "--port", str(port)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        env={**os.environ, "LAKEBED_TEST_MARK": str(tmp_path)},
+        env={**os.environ, "LAKEBED_TEST_MARK": str(folder), "PYTHONPATH": str(folder)},
     )
-    assert server.stdout is not None
-    ready = server.stdout.readline()
-    assert ready.startswith(f"ready: http://127.0.0.1:{port}/v1 serves fake"), server.communicate()
-    check_only_loopback(mark, port)
-    (os.killpg if whole_group else os.kill)(server.pid, signal.SIGTERM)
+    try:
+        assert server.stdout is not None
+        ready = server.stdout.readline()
+        name = model.partition("=")[0]
+        assert ready.startswith(f"ready: http://127.0.0.1:{port}/v1 serves {name}"), server.communicate()
+        yield server, port
+    finally:
+        server.kill()
+
+
+def mark_of(folder: Path) -> str:
+    """What the environment of the server's processes holds."""
+    return f"LAKEBED_TEST_MARK={folder}"
+
+
+def check_clean_end(server: subprocess.Popen[str], folder: Path, port: int) -> None:
     _, errors = server.communicate(timeout=60)
     assert server.returncode == 0, errors
     assert errors.splitlines()[-1] == "stopped"
-    assert processes_with(mark) == {}
-    with pytest.raises(ConnectionRefusedError):
-        socket.create_connection(("127.0.0.1", port), timeout=5)
+    assert processes_with(mark_of(folder)) == {}
+    assert refuses(port)
+
+
+def ask(port: int) -> httpx.Response:
+    with httpx.Client(trust_env=False, timeout=60) as client:
+        return client.post(f"http://127.0.0.1:{port}/v1/embeddings", json={"model": "gated", "input": "x"})
+
+
+def refuses(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=5).close()
+    except ConnectionRefusedError:
+        return True
+    return False
+
+
+def wait_until(holds: Callable[[], bool], seconds: float = 30) -> None:
+    give_up = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < give_up
+        time.sleep(0.01)
 
 
 def check_only_loopback(mark: str, port: int) -> None:
