@@ -104,11 +104,11 @@ def _embed(checked: CheckedJob, watcher: Watcher) -> Account:
     job = checked.job
     account = Account(Coverage(checked.snapshot.fragments))
     watcher.note("starting Ray")
-    with connected(job.cluster) as place:
+    with connected(job.cluster) as connection:
         from lakebed.jobs.pipeline import Embedding, resources, run_pipeline
 
         plan = plan_job(checked.snapshot, job.compute, resources())
-        watcher.note(f"embedding {checked.snapshot.rows:,} rows with {plan.actors} encoders on {place}")
+        watcher.note(f"embedding {checked.snapshot.rows:,} rows with {plan.actors} encoders on {connection.place}")
         embedding = Embedding(
             checked.model.pack(),
             RowMapping.of(job),
@@ -117,7 +117,8 @@ def _embed(checked: CheckedJob, watcher: Watcher) -> Account:
             plan.threads,
             "cuda" if plan.actor_gpus else "cpu",
         )
-        with closing(run_pipeline(plan, checked.snapshot, embedding, _stager(checked))) as accounts:
+        pipeline = run_pipeline(plan, checked.snapshot, embedding, _stager(checked), connection.variables)
+        with closing(pipeline) as accounts:
             for staged in accounts:
                 account.add(staged)
                 watcher.advance(staged.good + staged.bad, staged.bad)

@@ -5,10 +5,11 @@ table; vectors never pass through the driver.
 """
 
 import logging
+import os
 import pickle
 import sys
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final
@@ -54,10 +55,15 @@ def resources() -> Resources:
     return Resources(have.get("CPU", 1), have.get("GPU", 0))
 
 
-def run_pipeline(plan: Plan, snapshot: Snapshot, embedding: Embedding, stager: Stager) -> Generator[Staged]:
-    """Run a plan; yields an account of each staged part as it is written. Closing it stops the work."""
+def run_pipeline(
+    plan: Plan, snapshot: Snapshot, embedding: Embedding, stager: Stager, variables: Mapping[str, str]
+) -> Generator[Staged]:
+    """Run a plan; yields an account of each staged part as it is written. Closing it stops the work.
+
+    `variables` are set in the environment of every worker.
+    """
     with DataContext.current(_context()):
-        accounts = _dataset(plan, snapshot, embedding, stager)
+        accounts = _dataset(plan, snapshot, embedding, stager, variables)
         batches = iter(accounts.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0))
         try:
             for batch in batches:
@@ -67,9 +73,13 @@ def run_pipeline(plan: Plan, snapshot: Snapshot, embedding: Embedding, stager: S
             raise _of_workers(error) from error
 
 
-def _dataset(plan: Plan, snapshot: Snapshot, embedding: Embedding, stager: Stager) -> Any:
+def _dataset(
+    plan: Plan, snapshot: Snapshot, embedding: Embedding, stager: Stager, variables: Mapping[str, str]
+) -> Any:
     source = FragmentSource(snapshot, embedding.mapping.columns.read, plan.batch_rows)
-    rows = ray.data.read_datasource(source, num_cpus=plan.io_cpus, override_num_blocks=plan.blocks)
+    rows = ray.data.read_datasource(
+        source, num_cpus=plan.io_cpus, override_num_blocks=plan.blocks, runtime_env=_environment(variables)
+    )
     embedded = rows.map_batches(
         EmbedBatches,
         fn_constructor_args=(embedding,),
@@ -78,14 +88,20 @@ def _dataset(plan: Plan, snapshot: Snapshot, embedding: Embedding, stager: Stage
         compute=_pool(plan),
         num_cpus=plan.actor_cpus,
         num_gpus=plan.actor_gpus or None,
-        runtime_env={"env_vars": dict.fromkeys(_THREAD_VARIABLES, str(plan.threads))},
+        runtime_env=_environment(variables),
     )
     return embedded.map_batches(
         partial(stage_batch, stager=stager),
         batch_size=plan.part_rows,
         batch_format="pyarrow",
         num_cpus=plan.io_cpus,
+        runtime_env=_environment(variables),
     )
+
+
+def _environment(variables: Mapping[str, str]) -> dict[str, Any] | None:
+    """Return a runtime environment, or None where workers that run already will do."""
+    return {"env_vars": dict(variables)} if variables else None
 
 
 def _pool(plan: Plan) -> ActorPoolStrategy:
@@ -143,6 +159,7 @@ class EmbedBatches:
 
     def __init__(self, embedding: Embedding) -> None:
         self._mapping = embedding.mapping
+        os.environ.update(dict.fromkeys(_THREAD_VARIABLES, str(embedding.threads)))  # read as libraries load
         encoder = embedding.model.load(embedding.device)
         _limit_threads(embedding.threads)
         self._embed = RowEmbedder(encoder, embedding.dimensions, embedding.budget)

@@ -10,6 +10,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,21 +26,29 @@ _MIB: Final = 1024**2
 _QUIET: Final[dict[str, Any]] = {"log_to_driver": False, "logging_level": logging.ERROR}
 
 
+@dataclass(frozen=True)
+class Connection:
+    """What a process is connected to, and environment variables that workers have to be given with each task."""
+
+    place: str
+    variables: Mapping[str, str] = field(default_factory=dict)
+
+
 @contextmanager
-def connected(config: ClusterConfig) -> Iterator[str]:
-    """Connect this process to Ray for the length of a block; yields what it is connected to.
+def connected(config: ClusterConfig) -> Iterator[Connection]:
+    """Connect this process to Ray for the length of a block.
 
     A process that is connected already stays as it is. Raises UnreachableError when the cluster does not answer.
     """
     import ray
 
     if ray.is_initialized():
-        yield "the Ray of this process"
+        yield Connection("the Ray of this process", _shipped_variables())  # it may be older than they are
         return
     address = config.address or os.environ.get("RAY_ADDRESS") or "embedded"
     if address == "embedded":
         with _embedded(config):
-            yield "an embedded Ray"
+            yield Connection("an embedded Ray")
         return
     try:
         with _quiet_core():
@@ -50,7 +59,7 @@ def connected(config: ClusterConfig) -> Iterator[str]:
             f"no Ray cluster answers at {address}: {reason}", hint="check the address, or leave it out"
         ) from error
     try:
-        yield f"the cluster at {address}"
+        yield Connection(f"the cluster at {address}")
     finally:
         ray.shutdown()
 
@@ -101,7 +110,7 @@ def _quiet_core() -> Iterator[None]:
         os.close(nothing)
 
 
-def runtime_env(variables: Mapping[str, str] | None = None) -> dict[str, Any]:
+def runtime_env() -> dict[str, Any]:
     """Return what a cluster's workers need: this very code, and the variables that reach stores and MLflow.
 
     The package's folder is shipped as it is, links followed: by path, as the Jobs client copies what it is given
@@ -110,12 +119,15 @@ def runtime_env(variables: Mapping[str, str] | None = None) -> dict[str, Any]:
     """
     import lakebed
 
-    shipped = {name: os.environ[name] for name in _SHIPPED_VARIABLES if name in os.environ}
     return {
         "py_modules": [str(Path(lakebed.__file__).parent)],
         "excludes": ["**/__pycache__"],
-        "env_vars": {**shipped, **(variables or {})},
+        "env_vars": _shipped_variables(),
     }
+
+
+def _shipped_variables() -> dict[str, str]:
+    return {name: os.environ[name] for name in _SHIPPED_VARIABLES if name in os.environ}
 
 
 def _driver_runtime_env() -> dict[str, Any] | None:

@@ -1,0 +1,92 @@
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+
+from lakebed.jobs.encoding import RowEmbedder
+from lakebed.platform.encoder.fake import FakeEncoder
+from lakebed.platform.encoder.plan import Budget
+from lakebed.platform.encoder.prepared import Prepared, VectorArray
+from lakebed.platform.encoder.protocol import Encoder, EncoderInfo, encode
+from lakebed.platform.errors import InvalidItemError
+from lakebed.platform.items import Item
+
+ITEMS = [Item.of("word " * (1 + place % 7) + str(place)) for place in range(20)]
+
+
+@dataclass
+class Brittle:
+    """A fake that fails on one text, in `prepare` or in `forward`, or returns a bad vector for it."""
+
+    poison: str
+    where: str
+    fake: FakeEncoder = field(default_factory=FakeEncoder)
+    poisoned: bytes = b""
+
+    @property
+    def info(self) -> EncoderInfo:
+        return self.fake.info
+
+    def prepare(self, items: Sequence[Item]) -> Prepared:
+        if self.where == "prepare" and any(item.text == self.poison for item in items):
+            raise ValueError("cannot tokenize")
+        return self.fake.prepare(items)
+
+    def forward(self, work: Prepared) -> VectorArray:
+        key = bytes.fromhex(Item.of(self.poison).content_key())
+        hit = [work.columns["key"].row(row).tobytes() == key for row in range(len(work))]
+        if self.where == "forward" and any(hit):
+            raise RuntimeError("device failed")
+        vectors = self.fake.forward(work)
+        if self.where == "vector":
+            vectors[hit] = np.nan
+        return vectors
+
+    def finish(self, vectors: VectorArray, dimensions: int | None = None) -> VectorArray:
+        return self.fake.finish(vectors, dimensions)
+
+
+def embedder(encoder: Encoder, dimensions: int = 32) -> RowEmbedder:
+    return RowEmbedder(encoder, dimensions, Budget(cost=24, rows=4))
+
+
+def test_vectors_are_those_of_the_encoder_alone() -> None:
+    result = embedder(FakeEncoder(), 8)(ITEMS)
+    assert np.allclose(result.vectors, encode(FakeEncoder(), ITEMS, 8).vectors)
+    assert result.errors == {}
+
+
+def test_tokens_are_counted_per_row() -> None:
+    result = embedder(FakeEncoder())(ITEMS[:3])
+    assert result.tokens.tolist() == [2, 3, 4]
+
+
+@pytest.mark.parametrize(
+    ("where", "code"), [("prepare", "encoder_error"), ("forward", "encoder_error"), ("vector", "bad_vector")]
+)
+def test_one_poisoned_row_costs_itself_and_no_other(where: str, code: str) -> None:
+    result = embedder(Brittle(str(ITEMS[13].text), where))(ITEMS)
+    assert {place: error.code for place, error in result.errors.items()} == {13: code}
+    others = [place for place in range(20) if place != 13]
+    expected = encode(FakeEncoder(), ITEMS).vectors
+    assert np.allclose(result.vectors[others], expected[others])
+    assert not result.vectors[13].any()
+
+
+def test_the_reason_of_a_failing_row_is_kept() -> None:
+    result = embedder(Brittle(str(ITEMS[3].text), "forward"))(ITEMS)
+    assert result.errors[3].message == "the encoder raised RuntimeError: device failed"
+
+
+def test_rows_that_were_bad_before_stay_so_and_the_rest_is_embedded() -> None:
+    bad = InvalidItemError("text is empty", code="empty_text")
+    result = embedder(FakeEncoder())([bad, ITEMS[0], bad])
+    assert result.errors == {0: bad, 2: bad}
+    assert np.allclose(result.vectors[1], encode(FakeEncoder(), ITEMS[:1]).vectors[0])
+
+
+def test_a_batch_without_a_good_row_calls_no_encoder() -> None:
+    bad = InvalidItemError("text is empty", code="empty_text")
+    assert embedder(Brittle("x", "prepare"))([bad]).errors == {0: bad}
+    assert len(embedder(FakeEncoder())([]).vectors) == 0

@@ -1,0 +1,83 @@
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lakebed.cli.embed import read_job
+from lakebed.platform.config.embed import EmbedJob
+from lakebed.platform.errors import ConfigError
+
+REPOSITORY = Path(__file__).parents[2]
+LEAST: dict[str, Any] = {"source": {"uri": "/a"}, "columns": {"text": "note"}, "sink": {"uri": "/b"}}
+
+
+def job(**fields: Any) -> EmbedJob:
+    return EmbedJob.parse({**LEAST, **fields}, where="job")
+
+
+def test_the_least_job_has_a_default_for_the_rest() -> None:
+    assert job().quarantine_table.uri == "/b_quarantine"
+    assert job().model == "lakebed-embed"
+
+
+@pytest.mark.parametrize(
+    ("fields", "fault"),
+    [
+        ({"colums": {}}, "colums: unknown field"),
+        ({"columns": {}}, "nothing to embed"),
+        ({"columns": {"series": "s", "channels": ["x"]}}, "not both"),
+        ({"columns": {"text": "note", "keys": ["lb_key"]}}, "'lb_key' cannot be copied"),
+        ({"columns": {"text": "note", "keys": ["id"], "keep": ["id"]}}, "named twice"),
+        ({"sink": {"uri": "/a"}}, "three different tables"),
+        ({"max_quarantined": "lots"}, "max_quarantined"),
+        ({"max_quarantined": "101%"}, "max_quarantined"),
+        ({"dimensions": 0}, "dimensions"),
+        ({"channel_names": ["x"]}, "no series or channels column"),
+        ({"compute": {"actors": 0}}, "at least one actor"),
+        ({"columns": {"channels": ["x", "y"]}, "channel_names": ["x"]}, "1 channel_names for 2"),
+    ],
+)
+def test_a_wrong_field_is_named(fields: dict[str, Any], fault: str) -> None:
+    with pytest.raises(ConfigError, match=fault) as error:
+        job(**fields)
+    assert "\n" not in str(error.value)
+
+
+def test_a_share_may_be_written_in_percent() -> None:
+    assert job(max_quarantined="0.5%").max_quarantined == pytest.approx(0.005)
+
+
+def test_options_override_the_file_and_leave_the_rest(tmp_path: Path) -> None:
+    path = tmp_path / "job.yaml"
+    path.write_text("{source: {uri: /a, version: 3}, columns: {text: note}, sink: {uri: /b}, dimensions: 8}")
+    merged = read_job(path, {"source": {"uri": "/c", "version": None}, "dimensions": 16, "columns": {"keys": []}})
+    assert (merged.source.uri, merged.source.version, merged.dimensions) == ("/c", 3, 16)
+
+
+def test_a_file_that_is_no_mapping_is_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "job.yaml"
+    path.write_text("- a")
+    with pytest.raises(ConfigError, match="expected a mapping"):
+        read_job(path, {})
+
+
+@pytest.mark.parametrize(
+    "path", sorted((REPOSITORY / "examples").glob("embed-*.yaml")), ids=lambda path: path.name
+)
+def test_every_example_is_a_job(path: Path) -> None:
+    assert EmbedJob.from_yaml(path).sink.uri
+
+
+def test_there_are_examples() -> None:
+    assert len(list((REPOSITORY / "examples").glob("embed-*.yaml"))) >= 3
+
+
+def test_checking_a_job_imports_nothing_heavy() -> None:
+    code = (
+        "import sys, lakebed.platform.config.embed, lakebed.cli.embed, lakebed.cli.jobs;"
+        "print([name for name in ('torch', 'ray', 'mlflow', 'pyarrow') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
