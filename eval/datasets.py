@@ -80,7 +80,7 @@ class Dataset:
     @property
     def reference(self) -> DatasetRef:
         """How a run names it."""
-        return DatasetRef(self.name, self.digest, self.source, self.rows)
+        return DatasetRef(self.name, self.digest, self.source, self.rows, self.version)
 
     def limited(self, limit: int) -> "Dataset":
         """The same data set with at most `limit` examples per part; its digest is another."""

@@ -105,6 +105,8 @@ def _log_scores(run: Run, subject: Subject, evaluation: Evaluation) -> None:
         values = {f"{prefix}/{metric}": value for metric, value in one.result.metrics.items()}
         details = {f"details/{prefix}/{name}": value for name, value in one.result.details.items()}
         run.metrics(values, dataset=one.data.reference, model_id=model_id)
+        if one.data.filled:
+            details[f"details/{prefix}/filled_values"] = one.data.filled
         run.metrics(details)
     overall = {key: value for key, value in evaluation.figures().items() if key.startswith(("mean/", "cost/"))}
     run.metrics(overall, model_id=model_id)

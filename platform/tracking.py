@@ -40,6 +40,7 @@ class DatasetRef:
     digest: str
     source: str
     rows: int
+    version: str = ""
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,7 @@ class Run:
             data.name,
             data.digest,
             "lakebed",
-            json.dumps({"uri": data.source}),
+            json.dumps({"uri": data.source, "version": data.version}),
             profile=json.dumps({"num_rows": data.rows}),
         )
         with self._store.translated():

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from lakebed.platform.errors import ConfigError, UnreachableError
 from lakebed.platform.tracking import DatasetRef, Tracking
 
-DATA = DatasetRef("GunPoint", "0" * 32, "aeon://GunPoint", 150)
+DATA = DatasetRef("GunPoint", "0" * 32, "aeon://GunPoint", 150, "aeon-1.6.0")
 
 
 @pytest.fixture(params=["mlflow_database", "mlflow_server"])

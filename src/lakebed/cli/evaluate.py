@@ -57,6 +57,9 @@ def evaluate(
         )
     for table in _score_tables(subject, recorded):
         console.out.print(table)
+    for one in recorded.evaluation.measured:
+        if one.data.filled:
+            console.err.print(f"note: {one.data.name}: {one.data.filled} missing values were interpolated")
     console.err.print(f"MLflow run {recorded.run_id}; {_versioned(subject)}")
     if json_file:
         write_figures(json_file, recorded.evaluation.figures())
