@@ -34,6 +34,9 @@ def test_gpu_workers_come_and_go_with_the_work(cluster: dict[str, Any]) -> None:
     assert gpu["resources"]["GPU"] >= 1
 
 
-def test_what_the_file_names_is_there(cluster: dict[str, Any]) -> None:
-    for source in cluster["file_mounts"].values():
-        assert (REPOSITORY / source / "constraints.txt").is_file()
+def test_every_node_gets_the_code_and_the_token(cluster: dict[str, Any]) -> None:
+    mounts = cluster["file_mounts"]
+    assert (REPOSITORY / mounts["/home/ubuntu/lakebed"] / "constraints.txt").is_file()
+    assert mounts["/home/ubuntu/.ray/auth_token"] == "~/.ray/auth_token"
+    for commands in (cluster["head_start_ray_commands"], cluster["worker_start_ray_commands"]):
+        assert "RAY_AUTH_MODE=token ray start" in commands[-1]
