@@ -1,29 +1,29 @@
 """One evaluation as one MLflow run: one run per model version, truncation and suite.
 
 What can go wrong by mistake (a missing folder, a server that is away) is checked before a run is begun; the run is
-FINISHED only when all is stored, the headline scores on the model version included.
+FINISHED only when all of it is stored. Headline scores are copied to the model version from finished runs only.
 """
 
 import hashlib
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from lakebed.eval import datasets, figures
 from lakebed.eval.run import Evaluation, Progress, evaluate
-from lakebed.eval.subject import Subject
+from lakebed.eval.subject import DIMENSIONS, FULL_LENGTH, MODEL_DIGEST, Subject
 from lakebed.platform.config.suite import Suite
 from lakebed.platform.encoder.load import Device
 from lakebed.platform.encoder.protocol import check_dimensions
 from lakebed.platform.machine import code_version, machine
-from lakebed.platform.registry import Registry
+from lakebed.platform.registry import ModelVersion, Registry
 from lakebed.platform.tracking import Run, Tracking
 
 EXPERIMENT: Final = "lakebed-eval"
 SUITE: Final = "lakebed.suite"
 DATA: Final = "lakebed.data"
 HEADLINES: Final = "lakebed.headlines"
+WHOLE: Final = "lakebed.whole_suite"
 SUBJECT: Final = "lakebed.subject"
 EXAMPLES: Final = "scores.parquet"
 DATA_PARAM: Final = "data."
@@ -65,9 +65,15 @@ def evaluate_and_record(
         _log_identity(run, subject, evaluation)
         _log_scores(run, subject, evaluation)
         _log_figures(run, evaluation)
-        if whole and limit is None:
-            _mirror(subject, label, evaluation.headlines(), tracking, registry)
-        run.tags({DATA: data_digest(evaluation), HEADLINES: json.dumps(list(evaluation.headlines()))})
+        run.tags(
+            {
+                DATA: data_digest(evaluation),
+                HEADLINES: json.dumps(list(evaluation.headlines())),
+                WHOLE: str(whole and limit is None).lower(),
+            }
+        )
+    if subject.version:
+        mirror(subject.version, tracking, registry)
     return Recorded(evaluation, run.id)
 
 
@@ -119,16 +125,18 @@ def _log_figures(run: Run, evaluation: Evaluation) -> None:
         run.figure(figure, f"figures/{name}.png")
 
 
-def _mirror(
-    subject: Subject, label: str, headlines: Mapping[str, float], tracking: Tracking, registry: Registry
-) -> None:
-    """Copy the headline scores to where MLflow's pages show them: the version's tags and its training run."""
-    if subject.version is None:
-        return
-    prefix = label if subject.dimensions is None else f"{label}:{subject.dimensions}"  # MLflow takes no #
-    scores = {f"{prefix}/{key}": value for key, value in headlines.items()}
-    registry.tag(
-        subject.version.name, subject.version.version, {key: f"{value:.4f}" for key, value in scores.items()}
-    )
-    if subject.version.run_id:
-        tracking.add(subject.version.run_id, scores)
+def mirror(version: ModelVersion, tracking: Tracking, registry: Registry) -> None:
+    """Copy headline scores to where MLflow's pages show them: the version's tags and its training run.
+
+    Takes the newest whole run of each suite and length, so a model evaluated before it was registered has its
+    scores too.
+    """
+    scores: dict[str, float] = {}
+    for run in tracking.finished(EXPERIMENT, {MODEL_DIGEST: version.digest, WHOLE: "true"}):
+        length = run.tags[DIMENSIONS]
+        prefix = run.tags[SUITE] if length == FULL_LENGTH else f"{run.tags[SUITE]}:{length}"  # MLflow takes no #
+        for key in json.loads(run.tags[HEADLINES]):
+            scores.setdefault(f"{prefix}/{key}", run.metrics[key])
+    registry.tag(version.name, version.version, {key: f"{value:.4f}" for key, value in scores.items()})
+    if version.run_id and scores:
+        tracking.add(version.run_id, scores)

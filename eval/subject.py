@@ -5,10 +5,15 @@ lakebed-embed@2#128    the same model, vectors cut to 128 dimensions
 """
 
 from dataclasses import dataclass
+from typing import Final
 
 from lakebed.platform.encoder.load import Model, resolve_model
 from lakebed.platform.errors import ConfigError
 from lakebed.platform.registry import ModelVersion, Registry
+
+MODEL_DIGEST: Final = "lakebed.model_digest"
+DIMENSIONS: Final = "lakebed.dimensions"
+FULL_LENGTH: Final = "full"
 
 
 @dataclass(frozen=True)
@@ -29,8 +34,7 @@ class Subject:
     @property
     def tags(self) -> dict[str, str]:
         """The tags by which its runs are found again."""
-        length = "full" if self.dimensions is None else str(self.dimensions)
-        return {"lakebed.model_digest": self.digest, "lakebed.dimensions": length}
+        return {MODEL_DIGEST: self.digest, DIMENSIONS: str(self.dimensions or FULL_LENGTH)}
 
 
 def resolve_subject(reference: str, registry: Registry, dimensions: int | None = None) -> Subject:

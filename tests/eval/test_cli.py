@@ -9,6 +9,8 @@ import pytest
 
 from lakebed.cli.app import main
 from lakebed.platform.encoder.artifact import write_artifact
+from lakebed.platform.encoder.load import packaged_model
+from lakebed.platform.registry import Registry
 
 
 class Command:
@@ -79,6 +81,20 @@ def test_a_version_is_registered_listed_and_promoted(lakebed: Command, tmp_path:
     assert "tiny@1" in lakebed.out
     assert "champion" in lakebed.out
     assert "candidate" in lakebed.out
+
+
+def test_scores_from_before_a_model_was_registered_are_its_own(
+    lakebed: Command, suite: str, mlflow_database: str
+) -> None:
+    assert lakebed("eval", "--suite", suite, "--only", "BasicMotions", "--limit", "10") == 0
+    assert "lakebed register lakebed-embed" in lakebed.err
+    assert lakebed("register", "lakebed-embed") == 0
+    assert Registry(mlflow_database).version("lakebed-embed").tags == {}  # that was not the whole suite
+    assert lakebed("eval", "--model", str(packaged_model()), "--suite", suite) == 0
+    scores = Registry(mlflow_database).version("lakebed-embed").tags
+    assert lakebed("register", "lakebed-embed", "--name", "again") == 0
+    assert Registry(mlflow_database).version("again").tags == scores
+    assert "own/mean/classification/linear_probe_accuracy" in scores
 
 
 def test_a_version_without_scores_is_promoted_only_by_force(lakebed: Command, tmp_path: Path) -> None:

@@ -158,9 +158,7 @@ def _versioned(subject: "Subject") -> str:
         return f"model version {subject.version.reference}"
     if subject.model.kind != "artifact":
         return f"{subject.model.reference} is no model directory and cannot be registered"
-    return (
-        f"not registered: `lakebed register {subject.model.target} --name {subject.model.name}` makes it a version"
-    )
+    return f"not registered: `lakebed register {subject.model.reference}` makes it a version"
 
 
 def _device(name: str) -> Device:

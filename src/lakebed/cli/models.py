@@ -39,6 +39,7 @@ def register(
     alias: str | None = typer.Option(None, "--alias", help="Alias to point at the version, such as candidate."),
 ) -> None:
     """Make a model directory a version in the registry; the same files again are the same version."""
+    from lakebed.eval.record import mirror
     from lakebed.platform.encoder.load import resolve_model
     from lakebed.platform.errors import ConfigError
 
@@ -47,8 +48,9 @@ def register(
         raise ConfigError(
             f"{model}: only a model directory can be registered", hint="make one with `lakebed train`"
         )
-    registry, _ = stores()
+    registry, tracking = stores()
     version = registry.register(Path(found.target), name or found.name, alias=alias)
+    mirror(version, tracking, registry)
     console.out.print(f"{version.reference}, digest {version.digest[:12]}{_aliases(version)}")
 
 
