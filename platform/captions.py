@@ -14,9 +14,36 @@ Bank = Mapping[str, Mapping[str, tuple[str, ...]]]
 
 _TREND: Final[Mapping[Split, Mapping[str, tuple[str, ...]]]] = {
     "train": {
-        "none": ("no trend", "a flat baseline", "a stable level", "no drift", "staying level overall"),
-        "rising": ("an upward trend", "rising over time", "a steady increase", "climbing from start to end"),
-        "falling": ("a downward trend", "falling over time", "a steady decrease", "dropping from start to end"),
+        "none": (
+            "no trend",
+            "a flat baseline",
+            "a stable level",
+            "no drift",
+            "staying level overall",
+            "a constant mean",
+        ),
+        "rising": (
+            "an upward trend",
+            "rising over time",
+            "a steady increase",
+            "climbing from start to end",
+            "going up",
+            "values that increase",
+            "a positive slope",
+            "gradually getting higher",
+            "an uphill course",
+        ),
+        "falling": (
+            "a downward trend",
+            "falling over time",
+            "a steady decrease",
+            "dropping from start to end",
+            "going down",
+            "values that decrease",
+            "a negative slope",
+            "gradually getting lower",
+            "a downhill course",
+        ),
     },
     "test": {
         "none": ("no long-term change", "an even overall course"),
@@ -27,10 +54,37 @@ _TREND: Final[Mapping[Split, Mapping[str, tuple[str, ...]]]] = {
 
 _CYCLE: Final[Mapping[Split, Mapping[str, tuple[str, ...]]]] = {
     "train": {
-        "none": ("no periodicity", "no repeating cycle", "not periodic", "no oscillation"),
-        "slow": ("a slow {wave}", "a long-period {wave}", "a {wave} with few cycles", "a low-frequency {wave}"),
-        "medium": ("a {wave} of medium period", "a moderately fast {wave}", "a {wave} with several cycles"),
-        "fast": ("a fast {wave}", "a short-period {wave}", "a {wave} with many cycles", "a high-frequency {wave}"),
+        "none": (
+            "no periodicity",
+            "no repeating cycle",
+            "not periodic",
+            "no oscillation",
+            "aperiodic",
+            "nothing regular",
+        ),
+        "slow": (
+            "a slow {wave}",
+            "a long-period {wave}",
+            "a {wave} with few cycles",
+            "a low-frequency {wave}",
+            "a {wave} of two or three periods",
+            "an unhurried {wave}",
+        ),
+        "medium": (
+            "a {wave} of medium period",
+            "a moderately fast {wave}",
+            "a {wave} with several cycles",
+            "a medium-frequency {wave}",
+            "a {wave} of some eight periods",
+        ),
+        "fast": (
+            "a fast {wave}",
+            "a short-period {wave}",
+            "a {wave} with many cycles",
+            "a high-frequency {wave}",
+            "a rapid {wave}",
+            "a {wave} of dozens of periods",
+        ),
     },
     "test": {
         "none": ("without any recurring pattern", "lacking cycles"),
@@ -42,9 +96,28 @@ _CYCLE: Final[Mapping[Split, Mapping[str, tuple[str, ...]]]] = {
 
 _WAVE: Final[Mapping[Split, Mapping[str, tuple[str, ...]]]] = {
     "train": {
-        "sine": ("sine wave", "smooth oscillation", "sinusoid"),
-        "square": ("square wave", "switching pattern", "rectangular wave"),
-        "sawtooth": ("sawtooth wave", "ramp-and-reset pattern", "sawtooth"),
+        "sine": (
+            "sine wave",
+            "smooth oscillation",
+            "sinusoid",
+            "harmonic wave",
+            "sine",
+            "gentle up-and-down swing",
+        ),
+        "square": (
+            "square wave",
+            "switching pattern",
+            "rectangular wave",
+            "on/off cycle",
+            "two-level wave",
+        ),
+        "sawtooth": (
+            "sawtooth wave",
+            "ramp-and-reset pattern",
+            "sawtooth",
+            "repeated ramp",
+            "series of linear ramps",
+        ),
     },
     "test": {
         "sine": ("sinusoidal wave", "smooth wave"),
@@ -55,9 +128,30 @@ _WAVE: Final[Mapping[Split, Mapping[str, tuple[str, ...]]]] = {
 
 _NOISE: Final[Mapping[Split, Mapping[str, tuple[str, ...]]]] = {
     "train": {
-        "clean": ("almost no noise", "a clean signal", "very little noise", "a smooth curve"),
-        "some": ("some noise", "moderate noise", "a moderately noisy signal"),
-        "heavy": ("heavy noise", "strong noise", "a very noisy signal", "large random fluctuations"),
+        "clean": (
+            "almost no noise",
+            "a clean signal",
+            "very little noise",
+            "a smooth curve",
+            "no noise",
+            "low noise",
+        ),
+        "some": (
+            "some noise",
+            "moderate noise",
+            "a moderately noisy signal",
+            "a bit of noise",
+            "slight randomness",
+        ),
+        "heavy": (
+            "heavy noise",
+            "strong noise",
+            "a very noisy signal",
+            "large random fluctuations",
+            "high noise",
+            "erratic scatter",
+            "rough, random readings",
+        ),
     },
     "test": {
         "clean": ("hardly any noise", "a noise-free look"),
@@ -68,15 +162,53 @@ _NOISE: Final[Mapping[Split, Mapping[str, tuple[str, ...]]]] = {
 
 _EVENT: Final[Mapping[Split, Mapping[str, tuple[str, ...]]]] = {
     "train": {
-        "none": ("no events", "nothing unusual", "no anomalies", "no sudden changes"),
-        "spike": ("a sharp spike {where}", "an upward spike {where}", "a sudden peak {where}"),
-        "dip": ("a sharp dip {where}", "a downward spike {where}", "a sudden drop and recovery {where}"),
-        "step up": ("a step up {where}", "a jump to a higher level {where}", "an upward level shift {where}"),
-        "step down": ("a step down {where}", "a fall to a lower level {where}", "a downward level shift {where}"),
+        "none": (
+            "no events",
+            "nothing unusual",
+            "no anomalies",
+            "no sudden changes",
+            "no outliers",
+            "nothing eventful",
+        ),
+        "spike": (
+            "a sharp spike {where}",
+            "an upward spike {where}",
+            "a sudden peak {where}",
+            "a spike {where}",
+            "a momentary surge {where}",
+            "a narrow positive pulse {where}",
+            "a high outlier {where}",
+        ),
+        "dip": (
+            "a sharp dip {where}",
+            "a downward spike {where}",
+            "a sudden drop and recovery {where}",
+            "a dip {where}",
+            "a momentary drop {where}",
+            "a narrow negative pulse {where}",
+            "a low outlier {where}",
+        ),
+        "step up": (
+            "a step up {where}",
+            "a jump to a higher level {where}",
+            "an upward level shift {where}",
+            "a sudden lasting increase {where}",
+            "switching on {where}",
+        ),
+        "step down": (
+            "a step down {where}",
+            "a fall to a lower level {where}",
+            "a downward level shift {where}",
+            "a sudden lasting decrease {where}",
+            "switching off {where}",
+        ),
         "burst": (
             "a burst of vibration {where}",
             "a burst of rapid activity {where}",
             "a vibration burst {where}",
+            "a burst of oscillation {where}",
+            "a short episode of shaking {where}",
+            "brief high-frequency ringing {where}",
         ),
     },
     "test": {
@@ -91,9 +223,29 @@ _EVENT: Final[Mapping[Split, Mapping[str, tuple[str, ...]]]] = {
 
 _WHERE: Final[Mapping[Split, Mapping[str, tuple[str, ...]]]] = {
     "train": {
-        "early": ("near the start", "early on", "at the beginning"),
-        "middle": ("in the middle", "halfway through", "around the centre"),
-        "late": ("near the end", "late", "towards the end"),
+        "early": (
+            "near the start",
+            "early on",
+            "at the beginning",
+            "early",
+            "in the first third",
+            "soon after it starts",
+        ),
+        "middle": (
+            "in the middle",
+            "halfway through",
+            "around the centre",
+            "at half time",
+            "in the middle third",
+        ),
+        "late": (
+            "near the end",
+            "late",
+            "towards the end",
+            "late on",
+            "in the last third",
+            "shortly before it ends",
+        ),
     },
     "test": {
         "early": ("in the opening part", "close to the start"),
@@ -103,7 +255,14 @@ _WHERE: Final[Mapping[Split, Mapping[str, tuple[str, ...]]]] = {
 }
 
 _LEVEL: Final[Mapping[Split, tuple[str, ...]]] = {
-    "train": ("values around {level}", "a mean of about {level}", "an average near {level}", "centred on {level}"),
+    "train": (
+        "values around {level}",
+        "a mean of about {level}",
+        "an average near {level}",
+        "centred on {level}",
+        "readings of roughly {level}",
+        "a level of {level}",
+    ),
     "test": ("mean about {level}", "a typical value of {level}"),
 }
 
@@ -125,25 +284,30 @@ _CHANNELS: Final[Mapping[Split, Mapping[str, tuple[str, ...]]]] = {
     },
 }
 
-_SENTENCES: Final[Mapping[Split, tuple[str, ...]]] = {
-    "train": (
-        "{channels} with {trend}, {cycle}, {noise} and {event}; {level}, {spread}.",
-        "{channels}: {cycle}, {trend}, {event}, {noise}, {level} and {spread}.",
-        "{channels}, {level} and {spread}, showing {trend}, {cycle}, {event} and {noise}.",
-        "{event} in {channels} with {cycle}, {noise} and {trend}; {level}; {spread}.",
-        "{cycle} with {noise}; {trend}; {event}; {level}; {spread}; {channels}.",
-        "{channels} that has {noise}, {cycle}, {event} and {trend}, with {level}, {spread}.",
-    ),
-    "test": (
-        "Here we see {channels}: {level}, {spread}; {noise}, {trend}, then {cycle}, and {event}.",
-        "{trend} and {cycle} describe {channels}, which has {event}, {noise}, {level} and {spread}.",
-        "Observed: {event}. Otherwise {channels} with {level}, {spread}, {cycle}, {trend} and {noise}.",
-    ),
-}
+_OPENINGS: Final = (
+    "{channels} with {rest}.",
+    "{channels}: {rest}.",
+    "{channels} showing {rest}.",
+    "{rest} in {channels}.",
+)
+"""Beginnings of a training sentence; what follows comes in any order, joined in any of these ways."""
 
+_JOINTS: Final = (", ", "; ", " and ", ", with ")
+
+_TEST_SENTENCES: Final = (
+    "Here we see {channels}: {level}, {spread}; {noise}, {trend}, then {cycle}, and {event}.",
+    "{trend} and {cycle} describe {channels}, which has {event}, {noise}, {level} and {spread}.",
+    "Observed: {event}. Otherwise {channels} with {level}, {spread}, {cycle}, {trend} and {noise}.",
+)
 
 _BRIEF: Final[Mapping[Split, tuple[str, ...]]] = {
-    "train": ("{said}.", "A signal with {said}.", "A time series with {said}.", "{said} in a recording."),
+    "train": (
+        "{said}.",
+        "{said}",
+        "A signal with {said}.",
+        "A time series with {said}.",
+        "{said} in a recording.",
+    ),
     "test": ("Series showing {said}.", "Find a curve with {said}."),
 }
 
@@ -151,7 +315,12 @@ _BRIEF: Final[Mapping[Split, tuple[str, ...]]] = {
 def caption(attributes: Mapping[str, str], generator: np.random.Generator, split: Split) -> str:
     """Say all attributes in one sentence, with words and a template drawn from the split's own banks."""
     parts = _phrases(attributes, generator, split)
-    return _sentence(_pick(_SENTENCES[split], generator).format(**parts))
+    if split == "test":
+        return _sentence(_pick(_TEST_SENTENCES, generator).format(**parts))
+    order = generator.permutation(("trend", "cycle", "noise", "event", "level", "spread"))
+    joints = [_pick(_JOINTS, generator) for _ in order[1:]]
+    rest = "".join(parts[name] + joint for name, joint in zip(order, [*joints, ""], strict=True))
+    return _sentence(_pick(_OPENINGS, generator).format(channels=parts["channels"], rest=rest))
 
 
 def brief_caption(

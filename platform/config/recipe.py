@@ -30,21 +30,21 @@ class Recipe(Config):
     """Ridge of the whitening, in units of the mean within-series variance."""
     power: Annotated[float, Field(le=0)] = -0.35
     """Exponent of the whitening: -0.5 whitens fully, 0 not at all."""
-    pairs: Positive = 24000
+    pairs: Positive = 40000
     """Generated series with captions for the alignment head."""
-    brief: Annotated[float, Field(ge=0, le=1)] = 0.35
+    brief: Annotated[float, Field(ge=0, le=1)] = 0.4
     """Share of those captions that state one to three attributes only."""
     hidden: Positive = 512
     """Hidden units of the alignment head."""
-    epochs: Positive = 14
+    epochs: Positive = 12
     """Passes over the pairs."""
     batch: Annotated[int, Field(ge=2)] = 512
     """Pairs contrasted with each other."""
-    learning_rate: Annotated[float, Field(gt=0)] = 1.5e-3
+    learning_rate: Annotated[float, Field(gt=0)] = 2e-3
     """Peak of a one-cycle schedule, for AdamW."""
     pattern: tuple[Positive, ...] = (96, 32, 96, 32, 64, 64, 64, 64, 64, 192)
     """Chunk lengths of the final vector: shared, detail, shared, detail …"""
-    detail_share: Annotated[float, Field(gt=0, lt=1)] = 0.7
+    detail_share: Annotated[float, Field(gt=0, lt=1)] = 0.9
     """The detail part's share of a signal vector's squared length."""
 
     @model_validator(mode="after")

@@ -157,7 +157,7 @@ def level_codes(levels: FloatArray) -> VectorArray:
     decades = np.log10(np.clip(np.abs(levels), 1e-12, 1e12))
     turns = [2 * np.pi * decades / period for period in _PERIODS]
     waves = [wave(turn) for turn in turns for wave in (np.sin, np.cos)]
-    ratio = np.tanh(levels[:, :1] / np.maximum(levels[:, 1:], 1e-300) / 4)
+    ratio = np.tanh(np.clip(levels[:, :1], -1e150, 1e150) / np.maximum(levels[:, 1:], 1e-150) / 4)
     return np.asarray(np.concatenate([np.sign(levels), decades / 12, *waves, ratio], axis=1), np.float32)
 
 
