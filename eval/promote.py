@@ -37,8 +37,6 @@ def decide(
     """Compare with the champion on `figure`, by default the suite's first headline."""
     if champion is None:
         return Decision(True, "no champion yet: the first one")
-    if champion.digest == candidate.digest:
-        return Decision(True, "is the champion already")
     comparison = compare(champion, candidate, tracking, suite)
     primary = comparison.mean(figure or comparison.headlines[0])
     tally = comparison.tally(primary.key)

@@ -77,6 +77,8 @@ def test_a_version_is_registered_listed_and_promoted(lakebed: Command, tmp_path:
     assert "tiny@1" in lakebed.out
     assert lakebed("promote", "tiny@candidate") == 0
     assert "tiny@1 is the champion: no champion yet" in lakebed.out
+    assert lakebed("promote", "tiny@1") == 0
+    assert "already" in lakebed.out
     assert lakebed("models", "tiny") == 0
     assert "tiny@1" in lakebed.out
     assert "champion" in lakebed.out
@@ -95,6 +97,21 @@ def test_scores_from_before_a_model_was_registered_are_its_own(
     assert lakebed("register", "lakebed-embed", "--name", "again") == 0
     assert Registry(mlflow_database).version("again").tags == scores
     assert "own/mean/classification/linear_probe_accuracy" in scores
+
+
+def test_the_better_length_wins_on_a_server_too(
+    lakebed: Command, suite: str, mlflow_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LAKEBED_TRACKING_URI", mlflow_server)
+    name = f"server-{tmp_path.name}"
+    assert lakebed("register", "lakebed-embed", "--name", name) == 0
+    for model in (f"{name}@1#2", f"{name}@1"):
+        assert lakebed("eval", "--model", model, "--suite", suite) == 0
+    assert lakebed("compare", f"{name}@1#2", f"{name}@1", "--suite", "own") == 0
+    assert "B won 2, tied 0, lost 0" in lakebed.out
+    assert lakebed("models", name) == 0
+    assert "linear_probe_accuracy (own:2)" in lakebed.out
+    assert "linear_probe_accuracy (own)" in lakebed.out
 
 
 def test_a_version_without_scores_is_promoted_only_by_force(lakebed: Command, tmp_path: Path) -> None:

@@ -67,10 +67,13 @@ def promote(
     registry, tracking = stores()
     candidate = resolve_subject(model, registry)
     version = gate.registered(candidate)
+    current = gate.champion_of(version.name, registry)
+    if current and current.version == version.version:
+        console.out.print(f"{version.reference} is the champion already")
+        return
     if force:
         decision = gate.Decision(True, "forced")
     else:
-        current = gate.champion_of(version.name, registry)
         champion = resolve_subject(current.reference, registry) if current else None
         decision = gate.decide(candidate, champion, tracking, suite=suite, figure=figure)
     if decision.comparison:
