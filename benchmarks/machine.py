@@ -1,0 +1,26 @@
+"""How every benchmark reports: a table for people, one flat JSON object of numbers and the machine for the rest."""
+
+import argparse
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from lakebed.platform.machine import machine
+
+
+def arguments(description: str | None) -> argparse.ArgumentParser:
+    """Return a parser with the option that every benchmark has."""
+    parser = argparse.ArgumentParser(description=(description or "").splitlines()[0])
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to this file")
+    return parser
+
+
+def report(figures: Mapping[str, float], path: Path | None = None) -> None:
+    """Print figures, and write them with a description of the machine."""
+    width = max(map(len, figures))
+    for name, value in figures.items():
+        print(
+            f"{name:<{width}}  {value:>14,.4g}" if isinstance(value, float) else f"{name:<{width}}  {value:>14,}"
+        )
+    if path:
+        path.write_text(json.dumps({**figures, "machine": machine()}, indent=1) + "\n", encoding="utf-8")
