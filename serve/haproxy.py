@@ -61,7 +61,7 @@ def drain(folder: Path, seconds: float) -> None:
     give_up = time.monotonic() + seconds
     for admin in folder.glob("*/admin.sock"):
         with contextlib.suppress(ConnectionError, FileNotFoundError):
-            _ask(admin, "shutdown frontend http_frontend")
+            _ask(admin, "disable frontend http_frontend")  # `shutdown` would leave newcomers waiting
             while _requests_inside(admin) and time.monotonic() < give_up:
                 time.sleep(_POLL_SECONDS)
 

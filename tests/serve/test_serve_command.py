@@ -76,7 +76,7 @@ def test_what_was_asked_before_the_end_is_answered(tmp_path: Path) -> None:
     with starting(tmp_path, "gated=gated:Gated") as (server, port), ThreadPoolExecutor(1) as other:
         (tmp_path / "gate").touch()
         asked = other.submit(ask, port)
-        wait_until(lambda: (tmp_path / "busy").exists())
+        wait_until((tmp_path / "busy").exists)
         server.send_signal(signal.SIGTERM)
         wait_until(lambda: refuses(port))
         assert server.poll() is None
