@@ -1,4 +1,4 @@
-"""How every benchmark reports: a table for people, one flat JSON object of numbers and the machine for the rest."""
+"""How every benchmark reports: a table for people, one flat JSON object of numbers for programs."""
 
 import argparse
 import json

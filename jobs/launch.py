@@ -1,6 +1,7 @@
 """Jobs on a cluster, from a laptop, through Ray Jobs: submit, list, status, logs, stop.
 
-What is submitted is this very code and the job's specification; the cluster needs Ray and lakebed's dependencies.
+What is submitted is this very code, the job's specification, and the model when it lies only on this machine; the
+cluster needs Ray and lakebed's dependencies.
 Local paths in a job mean paths on the cluster.
 """
 
@@ -20,11 +21,13 @@ from typing import Any, Final
 from lakebed.platform.cluster import runtime_env
 from lakebed.platform.config.cluster import ClusterConfig
 from lakebed.platform.config.embed import EmbedJob
+from lakebed.platform.encoder.load import Model, packaged_model
 from lakebed.platform.errors import ConfigError, JobFailedError, JobNotFoundError, UnreachableError
 
 SUCCEEDED: Final = "SUCCEEDED"
 _ENDED: Final = frozenset({SUCCEEDED, "FAILED", "STOPPED"})
 _SPECIFICATION: Final = "job.json"
+_MODEL: Final = "model"
 _ENTRYPOINT: Final = f"python -m lakebed embed {_SPECIFICATION}"
 _POLL_SECONDS: Final = 0.5
 _CHATTY: Final = (
@@ -69,12 +72,12 @@ class Cluster:
                 logging.getLogger(name).setLevel(logging.ERROR)
             self._client = JobSubmissionClient(address, headers=_authorization())
 
-    def submit(self, job: EmbedJob) -> str:
-        """Ship the code and start a job; returns its id at once."""
+    def submit(self, job: EmbedJob, model: Model) -> str:
+        """Ship the code and start a job with `model`, as it was resolved here; returns its id at once."""
         job_id = f"lakebed-{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
         with tempfile.TemporaryDirectory() as folder, self._translated():
-            text = job.model_copy(update={"cluster": ClusterConfig()}).model_dump_json(indent=1)
-            (Path(folder) / _SPECIFICATION).write_text(text, encoding="utf-8")
+            shipped = job.model_copy(update={"cluster": ClusterConfig(), "model": _shipped(model, Path(folder))})
+            (Path(folder) / _SPECIFICATION).write_text(shipped.model_dump_json(indent=1), encoding="utf-8")
             self._client.submit_job(
                 entrypoint=_ENTRYPOINT,
                 submission_id=job_id,
@@ -153,6 +156,16 @@ class Cluster:
                     f"{self.address}: no job {job_id!r}", hint="`lakebed jobs list` shows them"
                 ) from None
             raise UnreachableError(f"{self.address}: {str(error).splitlines()[0][:300]}") from error
+
+
+def _shipped(model: Model, folder: Path) -> str:
+    """Return the reference that means the same model there; a model that lies only here goes along."""
+    if model.kind != "artifact" or Path(model.target) == packaged_model().absolute():
+        return model.reference
+    for name, data in (model.pack().contents or {}).items():
+        (folder / _MODEL).mkdir(exist_ok=True)
+        (folder / _MODEL / name).write_bytes(data)
+    return f"./{_MODEL}"
 
 
 @dataclass

@@ -2,6 +2,7 @@
 
 import os
 import secrets
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import httpx
+import numpy as np
 import psutil
 import pyarrow as pa
 import pytest
@@ -21,6 +23,7 @@ from lakebed.cli.app import main
 from lakebed.jobs.embed import run_embed
 from lakebed.jobs.launch import Cluster
 from lakebed.platform.config.embed import EmbedJob
+from lakebed.platform.encoder.load import packaged_model, resolve_model
 from lakebed.platform.errors import JobFailedError, JobNotFoundError, UnreachableError
 
 TOKEN = secrets.token_hex(32)
@@ -97,9 +100,9 @@ def _token(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
 
 
-def job_at(folder: Path, sink: str, text: str = "note") -> EmbedJob:
+def job_at(folder: Path, sink: str, text: str = "note", rows: int = 500) -> EmbedJob:
     if not (folder / "source").exists():
-        notes = pa.table({"id": range(500), "note": [f"note {row} " * (1 + row % 5) for row in range(500)]})
+        notes = pa.table({"id": range(rows), "note": [f"note {row} " * (1 + row % 5) for row in range(rows)]})
         write_deltalake(folder / "source", notes)
     fields = {
         "source": {"uri": str(folder / "source")},
@@ -122,7 +125,7 @@ def result(folder: Path, sink: str) -> dict[int, tuple[str, list[float]]]:
 def test_a_submitted_job_gives_the_table_that_a_local_one_gives(tmp_path: Path, cluster_address: str) -> None:
     cluster = Cluster(cluster_address)
     output: list[str] = []
-    job_id = cluster.submit(job_at(tmp_path, "remote"))
+    job_id = cluster.submit(job_at(tmp_path, "remote"), resolve_model("fake:16"))
     record = cluster.follow(job_id, output.append)
     run_embed(job_at(tmp_path, "local"))
     assert result(tmp_path, "remote") == result(tmp_path, "local")
@@ -131,9 +134,32 @@ def test_a_submitted_job_gives_the_table_that_a_local_one_gives(tmp_path: Path, 
     assert job_id in [job.id for job in cluster.jobs()]
 
 
+@pytest.mark.usefixtures("ray_cluster")
+def test_a_model_that_lies_only_here_goes_along(
+    tmp_path: Path, cluster_address: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(packaged_model(), tmp_path / "mine")
+    for sink in ("remote", "local"):
+        fields = job_at(tmp_path, sink, rows=40).model_copy(
+            update={"model": str(tmp_path / "mine"), "dimensions": 32, "experiment": "e"}
+        )
+        (tmp_path / f"{sink}.yaml").write_text(fields.model_dump_json(exclude_defaults=True))
+    monkeypatch.setattr(
+        sys, "argv", ["lakebed", "submit", str(tmp_path / "remote.yaml"), "--address", cluster_address]
+    )
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 0, capsys.readouterr().err
+    run_embed(EmbedJob.from_yaml(tmp_path / "local.yaml"))
+    remote, local = result(tmp_path, "remote"), result(tmp_path, "local")
+    assert remote.keys() == local.keys()
+    similarity = [np.dot(remote[key][1], local[key][1]) for key in local]
+    assert min(similarity) > 0.9999
+
+
 def test_a_job_that_fails_there_fails_here_with_its_own_words(tmp_path: Path, cluster_address: str) -> None:
     cluster = Cluster(cluster_address)
-    job_id = cluster.submit(job_at(tmp_path, "remote", text="nope"))
+    job_id = cluster.submit(job_at(tmp_path, "remote", text="nope"), resolve_model("fake:16"))
     with pytest.raises(JobFailedError, match=rf"job {job_id} failed: .*no column 'nope'"):
         cluster.follow(job_id, lambda _: None)
     assert cluster.job(job_id).status == "FAILED"
@@ -143,7 +169,7 @@ def test_a_job_that_fails_there_fails_here_with_its_own_words(tmp_path: Path, cl
 def test_a_stopped_job_leaves_nothing(
     tmp_path: Path, cluster_address: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    job_id = Cluster(cluster_address).submit(job_at(tmp_path, "remote"))
+    job_id = Cluster(cluster_address).submit(job_at(tmp_path, "remote"), resolve_model("fake:16"))
     capsys.readouterr()
     monkeypatch.setattr(sys, "argv", ["lakebed", "jobs", "stop", job_id, "--address", cluster_address])
     with pytest.raises(SystemExit) as ended:

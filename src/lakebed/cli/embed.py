@@ -96,6 +96,8 @@ def embed(
         "cluster": {"address": address, "cpus": cpus, "object_store_mib": object_store_mib},
     }
     job = read_job(spec, options)
+    if json_file and not json_file.absolute().parent.is_dir():
+        raise ConfigError(f"--json {json_file}: there is no folder {json_file.absolute().parent}")
     _run(job if track else job.model_copy(update={"experiment": None}), again, json_file)
 
 
@@ -110,9 +112,16 @@ def submit(
     job = read_job(spec, {})
     from lakebed.cli.jobs import cluster_at
     from lakebed.jobs.launch import Cluster
+    from lakebed.platform.encoder.load import resolve_model
+    from lakebed.platform.registry import Registry
 
     cluster = Cluster(cluster_at(address))
-    job_id = cluster.submit(job)
+    environment = read_environment()
+    model = resolve_model(job.model, Registry(environment.resolved_tracking_uri))
+    if job.experiment and not (environment.tracking_uri or "").startswith("http"):
+        console.err.print("no MLflow server is set (LAKEBED_TRACKING_URI): the run will not be logged")
+        job = job.model_copy(update={"experiment": None})
+    job_id = cluster.submit(job, model)
     console.out.print(job_id)
     if not wait:
         console.err.print(f"follow it with: lakebed jobs logs {job_id} --follow --address {cluster.address}")
