@@ -3,6 +3,7 @@
 import base64
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -10,10 +11,12 @@ import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
-from lakebed.platform.config.serve import INERTIAL_NAME, Limits
+from lakebed.platform.config.serve import INERTIAL_NAME, Batching, Limits
 from lakebed.platform.encoder.fake import FakeEncoder
+from lakebed.platform.encoder.load import resolve_model
 from lakebed.platform.encoder.protocol import encode
 from lakebed.platform.items import Item
+from lakebed.serve.models import load_models
 
 PATHS = [("/v1/embeddings", 200), ("/api/v1/embeddings", 201)]
 SERIES = [[0.1, 0.2, 0.3, 0.4] * 8, [1.0, 2.0, 3.0, 4.0] * 8]
@@ -130,3 +133,11 @@ def test_limits_are_enforced_with_the_limit_in_the_message(client_of: ClientFact
     assert (too_large.status_code, too_large.json()["error"]["type"]) == (413, "payload_too_large")
     streamed = client.post("/v1/embeddings", content=iter([b"x" * 1500, b"x" * 1500]))
     assert streamed.status_code == 413
+
+
+def test_a_registered_version_is_in_the_header_and_in_the_name() -> None:
+    seventh = replace(resolve_model("fake:8"), version=7)
+    models = load_models({"m": seventh, "other": seventh}, "cpu", Batching())
+    assert models.find("m@7") is models.find("other")
+    assert models.find("m").version == "7"
+    assert len(models.distinct()) == 1

@@ -15,10 +15,13 @@ import pytest
 from inertialai_python import EmbeddingEncodingFormat, EmbeddingModel
 from inertialai_python.types import EmbeddingMultiModalInput
 
-from lakebed.platform.config.serve import INERTIAL_NAME
+from lakebed.platform.config.serve import INERTIAL_NAME, ServeConfig
 from lakebed.platform.encoder.fake import FakeEncoder
 from lakebed.platform.encoder.protocol import encode
 from lakebed.platform.items import Item
+from lakebed.serve.errors import ServerError
+from lakebed.serve.ports import free_port
+from lakebed.serve.process import running_server
 from lakebed.serve.store.database import open_database
 from lakebed.serve.store.keys import create_key, revoke_key
 
@@ -222,3 +225,17 @@ def test_a_client_that_leaves_does_not_hurt_the_next(server_url: str, server_key
         with socket.create_connection((host, int(port)), timeout=10) as connection:
             connection.sendall(sent)
     assert raw.post("/v1/embeddings", json={"model": "fake", "input": "x"}).status_code == 200
+
+
+def test_a_body_over_the_limit_is_refused_without_reading_it(raw: httpx.Client) -> None:
+    body = b'{"model": "fake", "input": "' + b"x" * (65 * 2**20) + b'"}'
+    for path in ("/v1/embeddings", "/api/v1/embeddings"):
+        answer = raw.post(path, content=body)
+        assert answer.status_code == 413
+        assert answer.json()["error"]["type"] == "payload_too_large"
+
+
+def test_a_server_that_does_not_come_up_says_why() -> None:
+    config = ServeConfig(port=free_port(), models={"m": "./no/such/folder"})
+    with pytest.raises(ServerError, match="no such model directory"), running_server(config):
+        pytest.fail("it cannot be ready")
