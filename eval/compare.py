@@ -42,6 +42,12 @@ class Difference:
         """How much better B is: the difference, turned round where lower is better."""
         return -self.interval.delta if lower_is_better(self.key) else self.interval.delta
 
+    @property
+    def is_surely_worse(self) -> bool:
+        """True when the whole interval lies on the worse side of zero."""
+        bound = self.interval.low if lower_is_better(self.key) else self.interval.high
+        return bound is not None and (bound > 0 if lower_is_better(self.key) else bound < 0)
+
 
 @dataclass(frozen=True)
 class Tally:

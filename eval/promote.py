@@ -1,13 +1,14 @@
 """Deciding whether a version becomes the champion, the one that is served; and making it so.
 
-The gate: on the primary figure of a suite that both were measured on, the mean difference is above zero. The lower
-bound of its interval is part of the reason, so that a lucky draw can be seen for one.
+The gate: on a suite that both were measured on, the primary figure's mean is better, and no other headline is
+surely worse, its whole interval on the wrong side of zero. The primary's interval is part of the reason: a lucky draw can
+be seen for one.
 """
 
 from dataclasses import dataclass
 from typing import Final
 
-from lakebed.eval.compare import Comparison, compare
+from lakebed.eval.compare import Comparison, Difference, compare
 from lakebed.eval.subject import Subject
 from lakebed.platform.encoder.load import CHAMPION
 from lakebed.platform.errors import ConfigError
@@ -39,14 +40,24 @@ def decide(
         return Decision(True, "no champion yet: the first one")
     comparison = compare(champion, candidate, tracking, suite)
     primary = comparison.mean(figure or comparison.headlines[0])
+    others = [comparison.mean(key) for key in comparison.headlines if key != primary.key]
+    fallen = [one for one in others if one.is_surely_worse]
+    reason = "; ".join([_said(primary, comparison), *(f"but {_in_short(one)}" for one in fallen)])
+    return Decision(primary.gain > 0 and not fallen, reason, comparison)
+
+
+def _said(primary: Difference, comparison: Comparison) -> str:
     tally = comparison.tally(primary.key)
-    bounds = primary.interval
-    interval = "no interval" if bounds.low is None else f"95 % interval {bounds.low:+.4f} to {bounds.high:+.4f}"
-    reason = (
-        f"{primary.key} on {comparison.suite}: {primary.a:.4f} ({champion.label}) to {primary.b:.4f} "
-        f"({candidate.label}), {interval}; better on {tally.wins}, equal on {tally.ties}, worse on {tally.losses}"
+    return (
+        f"{_in_short(primary)} on {comparison.suite} ({comparison.a} to {comparison.b}); "
+        f"better on {tally.wins}, equal on {tally.ties}, worse on {tally.losses} data sets"
     )
-    return Decision(primary.gain > 0, reason, comparison)
+
+
+def _in_short(one: Difference) -> str:
+    bounds = one.interval
+    interval = "" if bounds.low is None else f", 95 % interval {bounds.low:+.4f} {bounds.high:+.4f}"
+    return f"{one.key} {one.a:.4f} to {one.b:.4f}{interval}"
 
 
 def promote(candidate: ModelVersion, reason: str, registry: Registry) -> None:

@@ -46,23 +46,27 @@ def log(
     suite: str = "tiny",
     digests: Mapping[str, str] | None = None,
     probe: str = "k=1",
+    probed: Scores | None = None,
 ) -> None:
-    """Log a run as `lakebed eval` does, of given scores."""
+    """Log a run as `lakebed eval` does: `scores` of the neighbours, `probed` of the linear probe."""
     digests = digests or dict.fromkeys(scores, "d1")
-    metrics = {f"{name}/classification/knn_accuracy": float(np.mean(values)) for name, values in scores.items()}
-    metrics |= {f"{name}/classification/knn_macro_f1": 0.5 for name in scores}
+    by_metric = {"knn_accuracy": scores, "linear_probe_accuracy": probed or {}}
     rows = [
-        (name, "classification", "knn_accuracy", f"e{position}", score, "x", "y")
-        for name, values in scores.items()
+        (name, "classification", metric, f"e{position}", score, "x", "y")
+        for metric, found in by_metric.items()
+        for name, values in found.items()
         for position, score in enumerate(values)
     ]
     table = pa.table([pa.array(column) for column in zip(*rows, strict=True)], names=EXAMPLE_SCHEMA.names)
+    headlines = [f"mean/classification/{metric}" for metric, found in by_metric.items() if found]
     with tracking.run(record.EXPERIMENT, subject.label, {**subject.tags, record.SUITE: suite}) as run:
         run.params({f"{record.DATA_PARAM}{name}": digest for name, digest in digests.items()})
         run.params({f"{record.TASK_PARAM}classification": probe})
-        run.metrics(metrics)
+        run.metrics({f"{name}/classification/knn_macro_f1": 0.5 for name in scores})
+        for metric, found in by_metric.items():
+            run.metrics({f"{name}/classification/{metric}": float(np.mean(found[name])) for name in found})
         run.table(table.cast(EXAMPLE_SCHEMA), record.EXAMPLES)
-        run.tags({record.DATA: str(sorted(digests.items())), record.HEADLINES: json.dumps([ACCURACY])})
+        run.tags({record.DATA: str(sorted(digests.items())), record.HEADLINES: json.dumps(headlines)})
 
 
 def compared(tracking: Tracking, registry: Registry, a: Scores, b: Scores) -> Comparison:
@@ -185,6 +189,18 @@ def test_the_gate_holds_only_for_a_better_version(
     assert decision.holds is holds
     assert "tiny@1" in decision.reason
     assert "95 % interval" in decision.reason
+
+
+@pytest.mark.parametrize(("probed", "holds"), [([1.0, 1, 0, 0] * 10, True), ([1.0, 0, 0, 0] * 10, False)])
+def test_a_gain_is_not_bought_with_a_sure_loss(
+    tracking: Tracking, registry: Registry, tmp_path: Path, probed: list[float], holds: bool
+) -> None:
+    champion, candidate = version(registry, tmp_path / "one", 1.0), version(registry, tmp_path / "two", 2.0)
+    log(tracking, champion, {"D": [1.0, 0] * 20}, probed={"D": [1.0, 1, 0, 0] * 10})
+    log(tracking, candidate, {"D": [1.0, 1] * 20}, probed={"D": probed})
+    decision = decide(candidate, champion, tracking, suite=None, figure=ACCURACY)
+    assert decision.holds is holds
+    assert ("but mean/classification/linear_probe_accuracy" in decision.reason) is not holds
 
 
 def test_an_equal_version_is_not_promoted(tracking: Tracking, registry: Registry, tmp_path: Path) -> None:

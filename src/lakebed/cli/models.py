@@ -90,8 +90,10 @@ def _version_table(versions: "list[ModelVersion]") -> "Table":
     from rich.table import Table
 
     table = Table()
-    for column in ("version, aliases", "digest, made", "scores"):
-        table.add_column(column, no_wrap=True)
+    widest = max(len(name) for version in versions for name in (version.reference, *version.aliases))
+    table.add_column("version", min_width=widest, overflow="fold")
+    table.add_column("digest, made", min_width=12)
+    table.add_column("scores")
     for version in versions:
         scores = [_score(key, value) for key, value in sorted(version.tags.items()) if "/mean/" in key]
         table.add_row(
