@@ -1,8 +1,8 @@
 """Deciding whether a version becomes the champion, the one that is served; and making it so.
 
 The gate: on a suite that both were measured on, the primary figure's mean is better, and no other headline is
-surely worse, its whole interval on the wrong side of zero. The primary's interval is part of the reason: a lucky draw can
-be seen for one.
+surely worse, its whole interval on the wrong side of zero. The primary's interval is part of the reason: a lucky
+draw can be seen for one.
 """
 
 from dataclasses import dataclass
