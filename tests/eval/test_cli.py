@@ -107,6 +107,7 @@ def test_the_better_length_wins_on_a_server_too(
     assert lakebed("register", "lakebed-embed", "--name", name) == 0
     for model in (f"{name}@1#2", f"{name}@1"):
         assert lakebed("eval", "--model", model, "--suite", suite) == 0
+        assert "View run" not in lakebed.out  # MLflow's own advertisement, among the results
     assert lakebed("compare", f"{name}@1#2", f"{name}@1", "--suite", "own") == 0
     assert "B won 2, tied 0, lost 0" in lakebed.out
     assert lakebed("models", name) == 0
