@@ -11,13 +11,11 @@ from fastapi import FastAPI
 from ray import serve
 from ray.serve import Application
 
-from lakebed.platform.config.environment import read_environment
 from lakebed.platform.config.serve import ServeConfig
-from lakebed.platform.encoder.load import Model, resolve_model
-from lakebed.platform.registry import Registry
+from lakebed.platform.encoder.load import Model
 from lakebed.serve.api import create_api
 from lakebed.serve.auth import Authenticator, NoKeys, StoredKeys
-from lakebed.serve.models import load_models
+from lakebed.serve.models import load_models, resolve_models
 from lakebed.serve.service import Service
 from lakebed.serve.store.database import connect, default_url
 
@@ -45,10 +43,11 @@ class Endpoint:
         await self._service.probe()
 
 
-def build(config: ServeConfig) -> Application:
+def build(config: ServeConfig, models: Mapping[str, Model] | None = None) -> Application:
     """Make the application; raises ModelNotFoundError or ArtifactError when a model is not to be had.
 
-    Models are named by their folders here, so this serves the machine it runs on.
+    `models` are those of the configuration, if they have been resolved already. They are named by their folders
+    here, so this serves the machine it runs on.
     """
     deployment = serve.deployment(
         name="endpoint",
@@ -58,15 +57,10 @@ def build(config: ServeConfig) -> Application:
         ray_actor_options=_resources(config),
     )
     ingress: Any = deployment(serve.ingress()(Endpoint))
-    application: Application = ingress.bind(config, resolve_models(config), config.key_store or default_url())
+    application: Application = ingress.bind(
+        config, models or resolve_models(config), config.key_store or default_url()
+    )
     return application
-
-
-def resolve_models(config: ServeConfig) -> dict[str, Model]:
-    """Find every configured model; raises ModelNotFoundError or ArtifactError naming the one that is missing."""
-    registry = Registry(read_environment().resolved_tracking_uri)
-    found = {reference: resolve_model(reference, registry) for reference in sorted(set(config.models.values()))}
-    return {name: found[reference] for name, reference in config.models.items()}
 
 
 def _resources(config: ServeConfig) -> dict[str, float]:

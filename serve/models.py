@@ -1,4 +1,4 @@
-"""The models a server answers for: loading them, and finding one by the name a client sends."""
+"""The models a server answers for: resolving and loading them, and finding one by the name a client sends."""
 
 import asyncio
 import time
@@ -7,12 +7,14 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Final
 
-from lakebed.platform.config.serve import Batching
-from lakebed.platform.encoder.load import Device, Model
+from lakebed.platform.config.environment import read_environment
+from lakebed.platform.config.serve import Batching, ServeConfig
+from lakebed.platform.encoder.load import Device, Model, resolve_model
 from lakebed.platform.encoder.plan import Budget
 from lakebed.platform.encoder.protocol import Encoder
 from lakebed.platform.errors import ModelNotFoundError
 from lakebed.platform.items import Item
+from lakebed.platform.registry import Registry
 from lakebed.serve.errors import NotReadyError
 from lakebed.serve.scheduler import Scheduler
 
@@ -85,6 +87,13 @@ class ServedModels:
     def distinct(self) -> Sequence[ServedModel]:
         """Every model once, however many names it has."""
         return list({id(model): model for model in self._models.values()}.values())
+
+
+def resolve_models(config: ServeConfig) -> dict[str, Model]:
+    """Find every configured model; raises ModelNotFoundError or ArtifactError naming the one that is missing."""
+    registry = Registry(read_environment().resolved_tracking_uri)
+    found = {reference: resolve_model(reference, registry) for reference in sorted(set(config.models.values()))}
+    return {name: found[reference] for name, reference in config.models.items()}
 
 
 def load_models(models: Mapping[str, Model], device: Device, batching: Batching) -> ServedModels:

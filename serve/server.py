@@ -10,7 +10,7 @@ import signal
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -18,15 +18,19 @@ from typing import Any, Final
 import httpx
 
 from lakebed.platform.config.serve import ServeConfig
+from lakebed.platform.encoder.load import Model
 from lakebed.platform.errors import ConfigError
 from lakebed.serve import haproxy
 from lakebed.serve.error_responses import unavailable_page
 from lakebed.serve.errors import ServerError
+from lakebed.serve.models import resolve_models
 from lakebed.serve.ports import check_free, free_port
 from lakebed.serve.store.database import default_url, open_database
 
 _OBJECT_STORE_BYTES: Final = 200 * 2**20
 """Vectors never travel through the object store."""
+
+_SOCKETS: Final = "/tmp"  # noqa: S108 - the path of a socket may have 107 bytes, and $TMPDIR may be long
 
 _READY_SECONDS: Final = 120.0
 _POLL_SECONDS: Final = 0.1
@@ -41,9 +45,10 @@ def serve_until_stopped(config: ServeConfig, on_ready: Callable[[str], None]) ->
     check_free(config.host, config.port)
     if config.require_keys:
         open_database(config.key_store or default_url()).dispose()
-    with tempfile.TemporaryDirectory(prefix="lakebed-", ignore_cleanup_errors=True) as folder:
+    models = resolve_models(config)
+    with tempfile.TemporaryDirectory(prefix="lakebed-", dir=_SOCKETS, ignore_cleanup_errors=True) as folder:
         os.environ.update(_serve_environment(Path(folder)))
-        with _running(config, Path(folder)):
+        with _running(config, models, Path(folder)):
             stop = _stop_signal()
             url = base_url(config)
             _wait_until_ready(url, stop)
@@ -92,14 +97,14 @@ def _haproxy_binary() -> str:
 
 
 @contextmanager
-def _running(config: ServeConfig, folder: Path) -> Iterator[None]:
+def _running(config: ServeConfig, models: Mapping[str, Model], folder: Path) -> Iterator[None]:
     """Ray, Serve and the application; gone afterwards, HAProxy included, once what was asked is answered."""
     import ray
     from ray import serve
 
     from lakebed.serve.app import APP_NAME, build
 
-    application = build(config)
+    application = build(config, models)
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     ray.init(
         address="local",
@@ -114,7 +119,7 @@ def _running(config: ServeConfig, folder: Path) -> Iterator[None]:
         try:
             serve.run(application, name=APP_NAME, route_prefix="/")
         except RuntimeError as error:
-            raise ServerError(f"the endpoint did not start: {_last_line(error)}", hint=_where_logs_are()) from None
+            raise ServerError(f"the endpoint did not start: {_cause(error)}", hint=_where_logs_are()) from None
         yield
         haproxy.drain(folder, config.drain_seconds)
     finally:
@@ -155,9 +160,21 @@ def _is_ready(client: httpx.Client, url: str) -> bool:
         return False
 
 
-def _last_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[-1].strip()
+def _cause(error: RuntimeError) -> str:
+    """What a replica said when it failed; Serve's own error says only that one did."""
+    from ray import serve
+
+    from lakebed.serve.app import APP_NAME
+
+    deployments = serve.status().applications[APP_NAME].deployments.values()
+    said = [line.strip() for deployment in deployments for line in deployment.message.splitlines()]
+    causes = [line for line in said if "Error: " in line]
+    return causes[-1] if causes else str(error).strip().splitlines()[-1].strip()
 
 
 def _where_logs_are() -> str:
-    return f"logs: {Path(tempfile.gettempdir()) / 'ray' / 'session_latest' / 'logs' / 'serve'}"
+    """While our Ray is there, or was until just now."""
+    from ray._private import worker
+
+    node: Any = worker._global_node
+    return "see Ray's logs" if node is None else f"logs: {node.get_logs_dir_path()}/serve"

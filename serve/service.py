@@ -156,7 +156,7 @@ def _check_size(tokens: IntArray, limits: Limits) -> None:
     if total > limits.max_request_tokens:
         raise InvalidRequestError(
             f"the request has {total:,} token equivalents or more, at most {limits.max_request_tokens:,} "
-            f"are allowed",
+            "are allowed",
             hint="send fewer inputs at a time",
             param="input",
             code="max_tokens_per_request",

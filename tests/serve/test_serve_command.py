@@ -20,8 +20,11 @@ LISTENING = "0A"
 LAKEBED = [sys.executable, "-P", "-m", "lakebed"]
 
 
-def lakebed(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*LAKEBED, *arguments], capture_output=True, text=True, timeout=120, check=False)
+def lakebed(*arguments: str, path: Path | None = None) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, **({} if path is None else {"PYTHONPATH": str(path)})}
+    return subprocess.run(
+        [*LAKEBED, *arguments], capture_output=True, text=True, timeout=120, check=False, env=environment
+    )
 
 
 def check_refusal(result: subprocess.CompletedProcess[str], code: int, *words: str) -> None:
@@ -61,6 +64,21 @@ def test_a_faulty_file_and_faulty_options_are_named(tmp_path: Path) -> None:
     check_refusal(lakebed("serve", "--config", str(path)), 2, str(path), "port")
     check_refusal(lakebed("serve", "--config", str(tmp_path / "missing.yaml")), 2, "no such file")
     check_refusal(lakebed("serve", "--host", "0.0.0.0", "--no-keys"), 2, "only on loopback")
+
+
+def test_a_model_that_cannot_embed_is_said_with_its_own_words(tmp_path: Path) -> None:
+    (tmp_path / "broken.py").write_text(BROKEN_ENCODER)
+    result = lakebed("serve", "--model", "broken:Broken", "--no-keys", "--port", str(free_port()), path=tmp_path)
+    check_refusal(result, 1, "did not start", "RuntimeError: these weights are spoilt", "logs: ")
+
+
+BROKEN_ENCODER = """
+from lakebed.platform.encoder.fake import FakeEncoder
+
+class Broken(FakeEncoder):
+    def forward(self, work):
+        raise RuntimeError("these weights are spoilt")
+"""
 
 
 def test_a_whole_process_group_that_is_told_to_end_leaves_nothing(tmp_path: Path) -> None:
