@@ -103,12 +103,13 @@ def _embed(checked: CheckedJob, watcher: Watcher) -> Account:
     """Run the pipeline to its end, or until too many rows are bad."""
     job = checked.job
     account = Account(Coverage(checked.snapshot.fragments))
-    watcher.note("starting Ray")
+    watcher.note("starting", "Ray")
     with connected(job.cluster) as connection:
         from lakebed.jobs.pipeline import Embedding, resources, run_pipeline
 
         plan = plan_job(checked.snapshot, job.compute, resources())
-        watcher.note(f"embedding {checked.snapshot.rows:,} rows with {plan.actors} encoders on {connection.place}")
+        detail = f"{checked.snapshot.rows:,} rows with {plan.actors} encoders on {connection.place}"
+        watcher.note("embedding", detail)
         embedding = Embedding(
             checked.model.pack(),
             RowMapping.of(job),

@@ -14,8 +14,8 @@ SECONDS_BETWEEN_LINES: Final = 10.0
 class Watcher(Protocol):
     """Is told how far a job is."""
 
-    def note(self, text: str) -> None:
-        """Say what happens now."""
+    def note(self, phase: str, detail: str = "") -> None:
+        """Say what happens now, in a word, and more about it where there is room."""
         ...
 
     def advance(self, rows: int, quarantined: int) -> None:
@@ -26,7 +26,7 @@ class Watcher(Protocol):
 class Silent:
     """Watches and says nothing."""
 
-    def note(self, text: str) -> None:
+    def note(self, phase: str, detail: str = "") -> None:
         """Say nothing."""
 
     def advance(self, rows: int, quarantined: int) -> None:
@@ -58,9 +58,9 @@ class Bar:
         self._task = task
         self._quarantined = 0
 
-    def note(self, text: str) -> None:
+    def note(self, phase: str, detail: str = "") -> None:
         """Write it before the bar."""
-        self._progress.update(self._task, description=text)
+        self._progress.update(self._task, description=phase)
 
     def advance(self, rows: int, quarantined: int) -> None:
         """Move the bar."""
@@ -81,9 +81,9 @@ class Lines:
         self._began: float | None = None
         self._last = 0.0
 
-    def note(self, text: str) -> None:
+    def note(self, phase: str, detail: str = "") -> None:
         """Write a line."""
-        self._console.print(text)
+        self._console.print(f"{phase} {detail}".rstrip())
 
     def advance(self, rows: int, quarantined: int) -> None:
         """Write a line when the last one is old enough."""
@@ -92,7 +92,7 @@ class Lines:
         self._quarantined += quarantined
         if self._began is None:  # rates leave start-up out, and what was done until the first account of it
             self._began, self._last, self._first = now, now, rows
-        if now - self._last >= SECONDS_BETWEEN_LINES:
+        elif now - self._last >= SECONDS_BETWEEN_LINES:
             self._last = now
             rate = (self._done - self._first) / (now - self._began)
             self._console.print(
