@@ -69,12 +69,8 @@ def main() -> None:
 
 
 def quiet_libraries() -> None:
-    """Keep libraries from phoning home and from chatting; the user's own settings win."""
+    """Keep Ray and tokenizers from phoning home and from chatting; the user's own settings win."""
     for name, value in (
-        ("MLFLOW_DISABLE_TELEMETRY", "true"),
-        ("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false"),
-        ("MLFLOW_SKIP_PIP_REQUIREMENTS_CHECK", "true"),
-        ("MLFLOW_MODEL_CATALOG_URI", ""),
         ("RAY_USAGE_STATS_ENABLED", "0"),
         ("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0"),
         ("TOKENIZERS_PARALLELISM", "false"),
