@@ -79,6 +79,9 @@ def _serve_environment(folder: Path) -> dict[str, str]:
         "RAY_SERVE_HAPROXY_STATS_PORT": str(free_port()),
         "RAY_SERVE_HAPROXY_METRICS_PORT": str(free_port()),
         "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(free_port()),
+        # On one machine a second try at a model that does not load ends like the first. Serve goes on trying to
+        # replace a replica that has once been there.
+        "RAY_SERVE_MAX_PER_REPLICA_RETRY_COUNT": "1",
         # A replica that dies before it answers has changed nothing, so its request goes to another.
         "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",
     }
