@@ -42,6 +42,7 @@ def serve_until_stopped(config: ServeConfig, on_ready: Callable[[str], None]) ->
 
     Raises PortInUseError, ModelNotFoundError, ConfigError or ServerError, and leaves no process behind.
     """
+    signal.signal(signal.SIGTERM, _leave)
     check_free(config.host, config.port)
     if config.require_keys:
         open_database(config.key_store or default_url()).dispose()
@@ -135,6 +136,11 @@ def _ray_has_died() -> bool:
 
     node: Any = worker._global_node
     return node is None or bool(node.dead_processes())
+
+
+def _leave(number: int, _frame: object) -> None:
+    """Unwind while starting, so that what was made is taken down again."""
+    raise SystemExit(128 + number)
 
 
 def _stop_signal() -> threading.Event:
