@@ -19,9 +19,9 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-from benchmarks.machine import arguments, report
 from deltalake import write_deltalake
 
+from benchmarks.machine import arguments, report
 from lakebed.cli.app import quiet_libraries
 from lakebed.jobs.embed import run_embed
 from lakebed.jobs.report import EmbedReport
