@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from lakebed.platform.config.recipe import Recipe
+from lakebed.platform.config.recipe import SPARE_DIRECTIONS, Recipe
 from lakebed.platform.corpus import altered, varied_series
 from lakebed.platform.encoder import convolution
 from lakebed.platform.encoder.prepared import VectorArray
@@ -71,7 +71,7 @@ def leading_directions(
     """
     whitened = torch.from_numpy(features) @ torch.from_numpy(whitening)
     torch.manual_seed(int(generator.integers(2**31)))
-    _, _, directions = torch.svd_lowrank(whitened, q=min(width + 100, *whitened.shape), niter=3)
+    _, _, directions = torch.svd_lowrank(whitened, q=min(width + SPARE_DIRECTIONS, *whitened.shape), niter=3)
     rotation, _ = np.linalg.qr(generator.standard_normal((width, width)))
     return np.asarray(whitening @ directions[:, :width].numpy() @ rotation.astype(np.float32), np.float32)
 

@@ -1,10 +1,13 @@
 """What `lakebed train` may be told: a recipe is a seed and sizes. No torch here."""
 
-from typing import Annotated
+from typing import Annotated, Final
 
 from pydantic import Field, model_validator
 
 from lakebed.platform.config.base import Config
+
+SPARE_DIRECTIONS: Final = 100
+"""How many more directions than are kept the projection looks at."""
 
 Positive = Annotated[int, Field(ge=1)]
 
@@ -48,9 +51,19 @@ class Recipe(Config):
     """The detail part's share of a signal vector's squared length."""
 
     @model_validator(mode="after")
-    def _pattern_is_whole(self) -> "Recipe":
+    def _sizes_fit(self) -> "Recipe":
         if len(self.pattern) % 2:
             raise ValueError("pattern must alternate shared and detail chunks, so its length must be even")
-        if list(self.quantiles) != sorted(self.quantiles) or not all(0 < q < 1 for q in self.quantiles):
-            raise ValueError("quantiles must rise and lie between 0 and 1")
+        if not self.quantiles or list(self.quantiles) != sorted(self.quantiles):
+            raise ValueError("quantiles must rise")
+        if not all(0 < quantile < 1 for quantile in self.quantiles):
+            raise ValueError("quantiles must lie between 0 and 1")
+        detail = sum(self.pattern[1::2])
+        if self.corpus * self.views < detail + SPARE_DIRECTIONS:
+            raise ValueError(
+                f"corpus x views is {self.corpus * self.views}, too few for {detail} detail dimensions: "
+                f"at least {detail + SPARE_DIRECTIONS}"
+            )
+        if self.pairs < self.batch:
+            raise ValueError(f"pairs ({self.pairs}) must be at least one batch ({self.batch})")
         return self
