@@ -134,7 +134,9 @@ def _custom(target: str) -> Encoder:
     try:
         factory = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:
-        raise ConfigError(f"model {target!r}: cannot be imported: {error}") from None
+        raise ConfigError(
+            f"model {target!r}: cannot be imported: {error}", hint="put its folder on PYTHONPATH, or install it"
+        ) from None
     encoder = factory()
     if not isinstance(encoder, Encoder):
         raise ArtifactError(
