@@ -7,7 +7,7 @@ features: `cpu_features` fuses convolution and counting in compiled loops that n
 `device_features` is matrix products, for a GPU. Knows nothing of channels together, text or projections.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import combinations
 from typing import Any, Final
@@ -72,6 +72,16 @@ def views(channels: VectorArray) -> VectorArray:
     return np.stack([channels, steps], axis=1)
 
 
+def _compiled(function: Callable[..., None]) -> Callable[..., None]:
+    """Compile with numba, which lets go of the interpreter lock; kept on disk where there is a place for it."""
+    options = {"nogil": True, "fastmath": True, "boundscheck": False}
+    try:
+        compiled: Callable[..., None] = numba.njit(cache=True, **options)(function)
+    except RuntimeError:  # neither the package's folder nor the user's cache can be written: compile per process
+        compiled = numba.njit(**options)(function)
+    return compiled
+
+
 def cpu_features(channels: VectorArray, biases: VectorArray, threads: int) -> VectorArray:
     """Features of z-normalised channels (n, LENGTH) under `biases` (2, dilations, kernels, quantiles), ascending.
 
@@ -94,7 +104,7 @@ def _features_of_rows(channels: VectorArray, biases: VectorArray, out: VectorArr
     _count_positive(views(channels), KERNELS, np.array(DILATIONS), biases, out)
 
 
-@numba.njit(nogil=True, cache=True, fastmath=True, boundscheck=False)  # type: ignore[untyped-decorator]
+@_compiled
 def _count_positive(series: Any, kernels: Any, dilations: Any, biases: Any, out: Any) -> None:
     """Fill `out` row by row; one row's intermediate results stay in the first-level cache."""
     rows, view_count, length = series.shape

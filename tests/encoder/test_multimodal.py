@@ -11,6 +11,7 @@ from lakebed.platform.encoder.plan import Budget
 from lakebed.platform.encoder.protocol import Encoder, encode
 from lakebed.platform.errors import ConfigError
 from lakebed.platform.items import Item, items_of
+from lakebed.platform.synthesis import captioned_series
 
 GENERATOR = np.random.default_rng(5)
 MIXED = items_of(
@@ -127,17 +128,30 @@ def test_text_with_a_signal_lies_between_both(encoder):
     assert both @ unit / np.linalg.norm(both) > 0.999
 
 
-def test_words_find_the_signal_they_describe(encoder):
-    time = np.linspace(0, 1, 400)
-    signals = {
-        "a rising trend with no noise": 5 * time,
-        "a downward trend, falling over time": -5 * time,
-        "a sharp spike in the middle": np.exp(-(((time - 0.5) / 0.01) ** 2)),
-        "a square wave switching on and off": np.sign(np.sin(2 * np.pi * 7 * time)),
-    }
-    texts = _vectors(encoder, items_of(list(signals)))
-    series = _vectors(encoder, items_of([values + 1e-3 * np.sin(99 * time) for values in signals.values()]))
-    assert (texts @ series.T).argmax(1).tolist() == [0, 1, 2, 3]
+@pytest.fixture(scope="module")
+def unseen(encoder):
+    """Generated signals of attribute combinations that training has not seen, with their vectors."""
+    pairs = captioned_series(600, seed=3, split="test")
+    return pairs, _vectors(encoder, items_of([pair.series for pair in pairs]))
+
+
+@pytest.mark.parametrize(
+    ("words", "attribute", "value"),
+    [
+        ("a rising trend", "trend", "rising"),
+        ("falling over time", "trend", "falling"),
+        ("a burst of vibration", "event", "burst"),
+        ("a sudden peak", "event", "spike"),
+        ("very noisy", "noise", "heavy"),
+        ("a smooth clean curve", "noise", "clean"),
+    ],
+)
+def test_words_find_the_signals_they_describe(encoder, unseen, words, attribute, value):
+    pairs, vectors = unseen
+    fits = np.array([pair.attributes[attribute] == value for pair in pairs])
+    nearest = (vectors @ _vectors(encoder, items_of([words]))[0]).argsort()[-10:]
+    assert fits.mean() < 0.45
+    assert fits[nearest].mean() >= 0.8
 
 
 def test_a_gpu_that_is_not_there_is_said(encoder):
