@@ -106,6 +106,15 @@ def write_sample_table(uri: str) -> int:
     return len(table)
 
 
+def unseen_recording() -> tuple[str, list[list[float]]]:
+    """A recording that the table does not hold, of its first data set: what it shows, and channels x samples."""
+    name, words = next(iter(WORDS.items()))
+    data = next(iter(load(Classification(task="classification", source="bundled", names=(name,)))))
+    item, label = data.parts["test"].items[-1], str(data.parts["test"].labels[-1])
+    assert item.series is not None
+    return words.classes[label], item.series.tolist()
+
+
 def _rows(data: Dataset) -> list[dict[str, Any]]:
     words, part = WORDS[data.name], data.parts["train"]
     return [

@@ -2,7 +2,14 @@
 
 from deltalake import DeltaTable
 
-from lakebed.eval.sample_table import ROWS_PER_SET, SCHEMA, WORDS, write_sample_table
+from lakebed.eval.sample_table import (
+    ROWS_PER_SET,
+    SCHEMA,
+    WORDS,
+    sample_table,
+    unseen_recording,
+    write_sample_table,
+)
 from lakebed.platform.errors import InvalidItemError
 from lakebed.platform.items import item_of
 
@@ -31,3 +38,9 @@ def test_writing_again_is_a_new_version_with_the_same_rows(tmp_path):
     rows = [write_sample_table(str(tmp_path / "table")) for _ in range(2)]
     assert rows[0] == rows[1]
     assert DeltaTable(tmp_path / "table").version() == 1
+
+
+def test_the_unseen_recording_is_not_in_the_table():
+    label, series = unseen_recording()
+    assert label in WORDS["BasicMotions"].classes.values()
+    assert series not in sample_table().column("series").to_pylist()

@@ -80,6 +80,8 @@ class _Story:
     def make_the_table(self) -> None:
         _title("1. Real recordings become a Delta table")
         _say("Motion, gestures, home appliances, speech: sensor channels with a note in words.")
+        if shutil.which("lakebed") is None:
+            _show(f'export PATH="{Path(sys.executable).parent}:$PATH"')
         _show(f"export LAKEBED_HOME={self.home}")
         self.run("sample", self.table)
 
@@ -107,6 +109,7 @@ class _Story:
         )  # fmt: skip
 
     def serve_and_ask(self) -> None:
+        from lakebed.eval.sample_table import unseen_recording
         from lakebed.platform.config.serve import ServeConfig
         from lakebed.serve.ports import free_port
         from lakebed.serve.process import running_server
@@ -120,7 +123,10 @@ class _Story:
             search = _Search(self.vectors, url, key)
             _say(escape(_ASK.format(url=url, key=key[:10] + "…", words=_QUERIES[0])))
             for words in _QUERIES:
-                search.ask(words)
+                search.ask(f'"{words}"', words)
+            _say("\nA recording that is not in the table, sent as numbers, finds others of its kind:")
+            label, series = unseen_recording()
+            search.ask(f"an unseen recording of someone {label}", [{"time_series": series}])
         self.close(port)
 
     def close(self, port: int) -> None:
@@ -170,14 +176,14 @@ class _Search:
         self.ids, self.labels = (table.column(name).to_pylist() for name in ("id", "label"))
         self.matrix = np.stack(table.column("embedding").to_numpy())
         client = openai.OpenAI(base_url=f"{url}/v1", api_key=key)
-        self.embed: Callable[[str], Any] = lambda words: np.array(
-            client.embeddings.create(model="lakebed-embed", input=words).data[0].embedding
+        self.embed: Callable[[Any], Any] = lambda question: np.array(
+            client.embeddings.create(model="lakebed-embed", input=question).data[0].embedding
         )
 
-    def ask(self, words: str, count: int = 3) -> None:
-        """Print the nearest recordings."""
-        scores = self.matrix @ self.embed(words)
-        console.out.print(f'\n  "{words}"')
+    def ask(self, title: str, question: Any, count: int = 3) -> None:
+        """Print the recordings nearest to a text or a list of one item."""
+        scores = self.matrix @ self.embed(question)
+        console.out.print(f"\n  {escape(title)}")
         for place in scores.argsort()[::-1][:count]:
             console.out.print(f"    {scores[place]:.3f}  {self.ids[place]:28}  {self.labels[place]}")
 
