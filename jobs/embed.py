@@ -60,11 +60,12 @@ def run_embed(
 
 
 def _run(checked: CheckedJob, watch: Watch, started: float, tracking_run: str | None) -> EmbedReport:
-    """Embed and commit; on any failure remove what was staged."""
-    with watch(checked.snapshot.rows) as watcher, _discarding(checked):
-        account = _embed(checked, watcher)
+    """Embed, check that every row is accounted for, and commit."""
+    with watch(checked.snapshot.rows) as watcher:
+        with _discarding(checked):
+            account = _embed(checked, watcher)
+            account.coverage.check()
         watcher.note("committing")
-        account.coverage.check()
         version = _commit(checked, account)
     ended = time.time()
     return EmbedReport(
@@ -90,7 +91,11 @@ def _run(checked: CheckedJob, watch: Watch, started: float, tracking_run: str | 
 
 @contextmanager
 def _discarding(checked: CheckedJob) -> Iterator[None]:
-    """Remove what was staged when the run fails. A killed run cannot; its files are harmless."""
+    """Remove what was staged when the run fails before its commit. A killed run cannot; its files are harmless.
+
+    From the commit on nothing is removed: a store may have taken a commit whose answer was lost or interrupted,
+    and then these files are the table.
+    """
     try:
         yield
     except BaseException:

@@ -47,15 +47,16 @@ def plan_job(snapshot: Snapshot, compute: ComputeConfig, resources: Resources) -
     actors = _actors(compute, resources)
     batch_rows = _batch_rows(snapshot, compute.batch_rows, actors)
     part_rows = compute.part_rows or min(_MOST_PART_ROWS, max(batch_rows, snapshot.rows // _FILES_PER_JOB))
+    batches = -(-snapshot.rows // batch_rows)
     return Plan(
-        actors=actors,
+        actors=min(actors, max(1, batches)),
         threads=compute.threads,
         actor_cpus=round(compute.threads * _ACTOR_SHARE, 2),
         actor_gpus=compute.gpus,
         io_cpus=compute.io_cpus,
         batch_rows=batch_rows,
         part_rows=part_rows,
-        blocks=max(len(snapshot.fragments), -(-snapshot.rows // batch_rows)),
+        blocks=max(len(snapshot.fragments), batches),
     )
 
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from lakebed.jobs.report import EmbedReport
 from lakebed.platform.config.embed import EmbedJob
 from lakebed.platform.encoder.fake import FakeEncoder
 from lakebed.platform.encoder.protocol import encode
-from lakebed.platform.errors import TooManyBadRowsError
+from lakebed.platform.errors import CommitError, TooManyBadRowsError
 from lakebed.platform.items import Item
 from lakebed.platform.lake.storage import delta_options, filesystem, inner_path, names_in
 from lakebed.platform.tracking import Tracking
@@ -187,6 +188,32 @@ def test_too_many_bad_rows_stop_the_job_and_leave_nothing(tmp_path: Path) -> Non
     assert not DeltaTable.is_deltatable(str(tmp_path / "sink"))
     for name in ("sink", "sink_quarantine"):
         assert names_in(str(tmp_path / name)) == []
+
+
+class Rival:
+    """Commits to a Parquet sink of its own accord, in the moment before the job does."""
+
+    def __init__(self, sink: Path) -> None:
+        self.manifest = sink / "_lakebed" / "manifest-000001.json"
+
+    def note(self, phase: str, detail: str = "") -> None:
+        if phase == "committing":
+            self.manifest.parent.mkdir(parents=True, exist_ok=True)
+            self.manifest.write_text(json.dumps({"format": "lakebed-manifest-1", "run": "another"}))
+
+    def advance(self, rows: int, quarantined: int) -> None:
+        """Watch."""
+
+
+def test_a_commit_that_fails_takes_nothing_from_what_was_committed(tmp_path: Path) -> None:
+    """The quarantine is committed first; when the result's commit then fails, its files must stay."""
+    source, sink = str(tmp_path / "source"), tmp_path / "sink"
+    write_source(source, "delta", pa.table({"id": [1, 2], "note": ["good", ""]}))
+    spec = job(source, str(sink), {"text": "note"}, sink_format="parquet")
+    with pytest.raises(CommitError, match="committed first"):
+        run_embed(spec, watch=lambda _: nullcontext(Rival(sink)))
+    (row,) = read_result(f"{sink}_quarantine", "parquet").values()
+    assert (row["id"], row["lb_error_code"]) == (2, "empty_text")
 
 
 def test_a_job_is_a_run_in_mlflow_with_what_it_read_and_how_fast_it_was(

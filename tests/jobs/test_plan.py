@@ -33,7 +33,7 @@ def test_gpus_decide_how_many_encoders_there_are() -> None:
 def test_gpus_that_are_not_there_are_an_error_unless_the_number_of_encoders_is_given() -> None:
     with pytest.raises(ConfigError, match="the cluster has 0 now"):
         plan_job(snapshot(10), ComputeConfig(gpus=1), Resources(cpus=2))
-    assert plan_job(snapshot(10), ComputeConfig(gpus=1, actors=3), Resources(cpus=2)).actors == 3
+    assert plan_job(snapshot(10_000), ComputeConfig(gpus=1, actors=3), Resources(cpus=2)).actors == 3
 
 
 def test_a_small_table_gives_every_encoder_several_batches() -> None:
@@ -91,3 +91,9 @@ def test_ranges_hold_exactly_the_places_given(places: list[tuple[int, int]]) -> 
     found = ranges_of([unit for unit, _ in places], [position for _, position in places])
     assert {(unit, at) for unit, start, stop in found for at in range(start, stop)} == set(places)
     assert sum(stop - start for _, start, stop in found) == len(places)
+
+
+def test_a_small_table_gets_no_more_encoders_than_batches() -> None:
+    assert plan_job(snapshot(2), ComputeConfig(), Resources(8)).actors == 1
+    assert plan_job(snapshot(2), ComputeConfig(actors=4), Resources(8)).actors == 1
+    assert plan_job(snapshot(100_000), ComputeConfig(), Resources(8)).actors == 8
