@@ -14,7 +14,7 @@ from deltalake import write_deltalake
 
 from lakebed.eval.datasets import Dataset, load
 from lakebed.platform.config.suite import Classification
-from lakebed.platform.lake.storage import delta_options
+from lakebed.platform.lake.storage import delta_options, store_errors
 
 ROWS_PER_SET: Final = 60
 
@@ -100,9 +100,13 @@ def sample_table() -> pa.Table:
 
 
 def write_sample_table(uri: str) -> int:
-    """Write the table as a new version of a Delta table, replacing what it held; returns its number of rows."""
+    """Write the table as a new version of a Delta table, replacing what it held; returns its number of rows.
+
+    Raises UnreachableError or TableError when the place cannot be written.
+    """
     table = sample_table()
-    write_deltalake(uri, table, mode="overwrite", storage_options=delta_options(uri))
+    with store_errors(uri):
+        write_deltalake(uri, table, mode="overwrite", storage_options=delta_options(uri))
     return len(table)
 
 

@@ -6,6 +6,7 @@ Knows nothing of what runs there.
 import logging
 import os
 import shutil
+import socket
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -24,6 +25,9 @@ _SHIPPED_VARIABLES: Final = (
 )  # fmt: skip
 _MIB: Final = 1024**2
 _QUIET: Final[dict[str, Any]] = {"log_to_driver": False, "logging_level": logging.ERROR}
+
+
+_CONNECT_SECONDS: Final = 5.0
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,7 @@ def connected(config: ClusterConfig) -> Iterator[Connection]:
         with _embedded(config):
             yield Connection("an embedded Ray")
         return
+    require_listener(address)
     try:
         with _quiet_core():
             ray.init(address, runtime_env=_driver_runtime_env(), **_QUIET)
@@ -62,6 +67,22 @@ def connected(config: ClusterConfig) -> Iterator[Connection]:
         yield Connection(f"the cluster at {address}")
     finally:
         ray.shutdown()
+
+
+def require_listener(address: str) -> None:
+    """Raise UnreachableError unless something listens at host:port; Ray itself would try for minutes.
+
+    An address without a port, such as `auto`, is left to Ray.
+    """
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not port.isdecimal():
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise UnreachableError(
+            f"no Ray cluster answers at {address}: {error}", hint="check the address, or leave it out"
+        ) from None
 
 
 @contextmanager
