@@ -162,10 +162,11 @@ def _shipped(model: Model, folder: Path) -> str:
     """Return the reference that means the same model there; a model that lies only here goes along."""
     if model.kind != "artifact" or Path(model.target) == packaged_model().absolute():
         return model.reference
+    place = folder / (_MODEL if model.version is None else f"{model.name}@{model.version}")
+    place.mkdir()
     for name, data in (model.pack().contents or {}).items():
-        (folder / _MODEL).mkdir(exist_ok=True)
-        (folder / _MODEL / name).write_bytes(data)
-    return f"./{_MODEL}"
+        (place / name).write_bytes(data)
+    return f"./{place.name}"
 
 
 @dataclass

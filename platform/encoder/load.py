@@ -2,7 +2,7 @@
 
     lakebed-embed              the champion in the registry, or the packaged model when the registry has none
     lakebed-embed@7            version 7 in the registry; @candidate: the version with that alias
-    ./models/mine              a model directory
+    ./models/mine              a model directory; one named NAME@VERSION is that version, as `submit` ships it
     package.module:Class       the user's own encoder class, called without arguments
     fake, fake:64              the deterministic fake, with that many dimensions
 
@@ -89,7 +89,7 @@ def resolve_model(reference: str, registry: ModelSource | None = None) -> Model:
     if reference == "fake" or reference.startswith("fake:"):
         return _fake(reference)
     if "/" in reference or reference.startswith(".") or (reference and Path(reference).is_dir()):
-        return _folder(reference, reference)
+        return _versioned(_folder(reference, reference))
     if ":" in reference:
         return Model(reference, reference, "custom", reference)
     name, _, selector = reference.partition("@")
@@ -127,6 +127,11 @@ def _folder(reference: str, folder: str) -> Model:
     artifact = read_artifact(path)
     name = str(artifact.config.get("name", path.name))
     return Model(reference, name, "artifact", str(path.absolute()), digest=artifact.digest)
+
+
+def _versioned(model: Model) -> Model:
+    name, _, version = Path(model.target).name.partition("@")
+    return replace(model, name=name, version=int(version)) if name and version.isdecimal() else model
 
 
 def _custom(target: str) -> Encoder:

@@ -31,6 +31,13 @@ def test_a_registered_version_is_found(tmp_path):
     assert (model.name, model.version, model.digest) == ("mine", 7, made.digest)
 
 
+def test_a_folder_named_for_a_version_is_that_version(tmp_path):
+    folder = tmp_path / "mine@12"
+    write_artifact(folder, {"name": "inner"}, {"w": np.ones(1)}, "# card")
+    model = resolve_model(str(folder))
+    assert (model.name, model.version) == ("mine", 12)
+
+
 @pytest.mark.parametrize("reference", ["nothing", "lakebed-embed@3", "./not/there"])
 def test_what_does_not_exist_is_not_found(reference):
     with pytest.raises(ModelNotFoundError, match=r"lakebed models|lakebed train"):

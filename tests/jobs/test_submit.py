@@ -121,6 +121,12 @@ def result(folder: Path, sink: str) -> dict[int, tuple[str, list[float]]]:
     return found
 
 
+def lineage(folder: Path, sink: str) -> set[tuple[str, int, str]]:
+    columns = ["lb_model", "lb_model_version", "lb_model_digest"]
+    table = DeltaTable(folder / sink).to_pyarrow_table(columns=columns)
+    return set(zip(*(table.column(name).to_pylist() for name in columns), strict=True))
+
+
 @pytest.mark.usefixtures("ray_cluster")
 def test_a_submitted_job_gives_the_table_that_a_local_one_gives(tmp_path: Path, cluster_address: str) -> None:
     cluster = Cluster(cluster_address)
@@ -138,10 +144,10 @@ def test_a_submitted_job_gives_the_table_that_a_local_one_gives(tmp_path: Path, 
 def test_a_model_that_lies_only_here_goes_along(
     tmp_path: Path, cluster_address: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    shutil.copytree(packaged_model(), tmp_path / "mine")
+    shutil.copytree(packaged_model(), tmp_path / "mine@3")
     for sink in ("remote", "local"):
         fields = job_at(tmp_path, sink, rows=40).model_copy(
-            update={"model": str(tmp_path / "mine"), "dimensions": 32, "experiment": "e"}
+            update={"model": str(tmp_path / "mine@3"), "dimensions": 32, "experiment": "e"}
         )
         (tmp_path / f"{sink}.yaml").write_text(fields.model_dump_json(exclude_defaults=True))
     monkeypatch.setattr(
@@ -155,6 +161,8 @@ def test_a_model_that_lies_only_here_goes_along(
     assert remote.keys() == local.keys()
     similarity = [np.dot(remote[key][1], local[key][1]) for key in local]
     assert min(similarity) > 0.9999
+    made_by = {("mine", 3, resolve_model("lakebed-embed").digest)}
+    assert lineage(tmp_path, "remote") == lineage(tmp_path, "local") == made_by
 
 
 def test_a_job_that_fails_there_fails_here_with_its_own_words(tmp_path: Path, cluster_address: str) -> None:
