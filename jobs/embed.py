@@ -11,7 +11,7 @@ import hashlib
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lakebed import __version__
 from lakebed.jobs.account import Account
@@ -68,23 +68,15 @@ def _run(checked: CheckedJob, watch: Watch, started: float, tracking_run: str | 
         watcher.note("committing")
         version = _commit(checked, account)
     ended = time.time()
-    return EmbedReport(
-        run=checked.run,
-        model=checked.model.reference,
-        digest=checked.info.digest,
-        source=checked.snapshot.uri,
-        source_version=checked.snapshot.version,
-        rows=checked.snapshot.rows,
+    return _report(
+        checked,
         embedded=account.good,
         quarantined=account.errors,
         tokens=account.tokens,
         samples=account.samples,
         startup_seconds=account.began - started,
         seconds=ended - account.began,
-        sink=checked.sink.uri,
         sink_version=version,
-        quarantine=checked.quarantine.uri,
-        dimensions=checked.dimensions,
         tracking_run=tracking_run,
     )
 
@@ -183,6 +175,21 @@ def _logged(checked: CheckedJob, tracking: "Tracking | None") -> "Iterator[Run |
 
 
 def _nothing_new(checked: CheckedJob, started: float) -> EmbedReport:
+    return _report(
+        checked,
+        embedded=0,
+        quarantined={},
+        tokens=0,
+        samples=0,
+        startup_seconds=time.time() - started,
+        seconds=0.0,
+        sink_version=checked.sink_state.version or "",
+        nothing_new=True,
+    )
+
+
+def _report(checked: CheckedJob, **outcome: Any) -> EmbedReport:
+    """Say what the job was beside what came of it."""
     return EmbedReport(
         run=checked.run,
         model=checked.model.reference,
@@ -190,15 +197,8 @@ def _nothing_new(checked: CheckedJob, started: float) -> EmbedReport:
         source=checked.snapshot.uri,
         source_version=checked.snapshot.version,
         rows=checked.snapshot.rows,
-        embedded=0,
-        quarantined={},
-        tokens=0,
-        samples=0,
-        startup_seconds=time.time() - started,
-        seconds=0.0,
         sink=checked.sink.uri,
-        sink_version=checked.sink_state.version or "",
         quarantine=checked.quarantine.uri,
         dimensions=checked.dimensions,
-        nothing_new=True,
+        **outcome,
     )

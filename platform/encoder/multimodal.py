@@ -22,7 +22,7 @@ from lakebed.platform.errors import ArtifactError, ConfigError
 from lakebed.platform.items import Item
 
 CHANNEL_COST = 8
-"""A channel's share of a batch budget, in text tokens: measured on a CPU, its forward takes about as long."""
+"""A channel's share of a batch budget, in text tokens: a rough guess at what takes as long on a CPU."""
 
 
 class MultiModalEncoder:
