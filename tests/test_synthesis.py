@@ -1,9 +1,12 @@
 """Generated pairs: what the caption says is what the series does, and the splits share nothing."""
 
+import re
+
 import numpy as np
+import pytest
 
 from lakebed.platform.captions import caption
-from lakebed.platform.synthesis import captioned_series
+from lakebed.platform.synthesis import captioned_series, level_pairs
 
 
 def _combination(pair):
@@ -53,3 +56,16 @@ def test_a_rising_series_ends_higher_than_it_began():
     for pair in plain:
         eighth = pair.series.shape[1] // 8
         assert pair.series[0, -eighth:].mean() > pair.series[0, :eighth].mean()
+
+
+def test_level_pairs_differ_in_nothing_but_their_level() -> None:
+    for low, high in level_pairs(20, seed=3):
+        assert float(high.attributes["level"]) == pytest.approx(10 * float(low.attributes["level"]))
+        shift = float(high.attributes["level"]) - float(low.attributes["level"])
+        np.testing.assert_allclose(high.series - low.series, shift, rtol=1e-6)
+        assert _without_numbers(low.caption) == _without_numbers(high.caption)
+        assert high.attributes["level"] in high.caption
+
+
+def _without_numbers(words):
+    return re.sub(r"-?[0-9.]+", "#", words)
