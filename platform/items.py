@@ -6,17 +6,17 @@ Knows nothing of tables' own column names (that is the job's mapping) nor of any
 import hashlib
 import json
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from lakebed.platform.errors import InvalidItemError
-
-FloatArray = npt.NDArray[np.float64]
+from lakebed.platform.series import FloatArray as FloatArray  # noqa: PLC0414  an item's array: found here, too
+from lakebed.platform.series import series_of
 
 ITEM_SCHEMA: Final = pa.schema(
     [
@@ -55,19 +55,19 @@ class Item:
     ) -> "Item":
         """Validate and build an item; raises InvalidItemError naming the fault.
 
-        `series` is anything array-like of channels x samples; a flat sequence of numbers is one channel.
+        `series` is anything array-like of channels x samples; a flat sequence of numbers is one channel. Integers
+        and floats of any width are taken; booleans, strings of digits, complex numbers and nulls are errors. A
+        blank text beside a series is no text.
         """
+        if series is not None and _is_blank(text):
+            text = None
         if text is None and series is None:
             raise InvalidItemError("an item needs text, a time series, or both", code="empty_item")
-        array = None if series is None else _series(series)
+        array = None if series is None else series_of(series)
         if text is not None:
             _check_text(text)
         names = _names(channel_names, array)
-        if sampling_rate is not None and not (np.isfinite(sampling_rate) and sampling_rate > 0):
-            raise InvalidItemError(
-                f"sampling_rate must be a positive number of Hz, not {sampling_rate}", code="sampling_rate"
-            )
-        return cls(text, array, names, None if sampling_rate is None else float(sampling_rate))
+        return cls(text, array, names, _rate(sampling_rate))
 
     @property
     def samples(self) -> int:
@@ -124,10 +124,13 @@ def item_of(value: Any) -> Item:
     return Item.of(series=value)
 
 
-def items_of(values: Sequence[Any]) -> list[Item]:
-    """Build items from many values; raises InvalidItemError with the position of the first bad one."""
+def items_of(values: Iterable[Any], first: int = 0) -> list[Item]:
+    """Build items from many values; raises InvalidItemError with the position of the first bad one.
+
+    `first` is the position of the first value in a larger whole.
+    """
     items = []
-    for position, value in enumerate(values):
+    for position, value in enumerate(values, first):
         try:
             items.append(item_of(value))
         except InvalidItemError as error:
@@ -151,10 +154,14 @@ def table_of(items: Sequence[Item]) -> pa.Table:
     )
 
 
+def _is_blank(text: Any) -> bool:
+    return isinstance(text, str) and not text.strip()
+
+
 def _check_text(text: Any) -> None:
     if not isinstance(text, str):
         raise InvalidItemError(f"text must be a string, not {type(text).__name__}", code="text_type")
-    if not text.strip():
+    if _is_blank(text):
         raise InvalidItemError("text is empty", hint="leave it out, or give some words", code="empty_text")
     try:
         text.encode()
@@ -164,62 +171,24 @@ def _check_text(text: Any) -> None:
         ) from None
 
 
-def _series(value: Any) -> FloatArray:
-    """Return `value` as float64 channels x samples, or say what is wrong with it."""
-    if not isinstance(value, np.ndarray):
-        value = _array_of_channels(value)
-    if value.dtype.kind not in "fiub":
-        raise InvalidItemError(f"time_series must hold numbers, not {value.dtype}", code="series_type")
-    array = np.ascontiguousarray(np.atleast_2d(value), dtype=np.float64)
-    if array.ndim != 2:
-        raise InvalidItemError(
-            f"time_series must be channels x samples, not {array.ndim}-dimensional", code="series_shape"
-        )
-    if array.shape[0] == 0:
-        raise InvalidItemError("time_series has no channels", code="empty_series")
-    if array.shape[1] == 0:
-        raise InvalidItemError("time_series has channels without samples", code="empty_series")
-    if not np.isfinite(array).all():
-        channel, sample = (int(place) for place in np.argwhere(~np.isfinite(array))[0])
-        raise InvalidItemError(
-            f"time_series holds {array[channel, sample]} at channel {channel}, sample {sample}",
-            hint="drop, fill or cut out missing samples before embedding",
-            code="non_finite",
-        )
-    return array
-
-
-def _array_of_channels(value: Any) -> npt.NDArray[Any]:
-    """Turn nested sequences into an array; ragged or non-numeric ones are errors that name the channel."""
-    if not isinstance(value, Sequence) or isinstance(value, str | bytes):
-        raise InvalidItemError(
-            f"time_series must be a list of channels, not {type(value).__name__}", code="series_type"
-        )
-    nested = [isinstance(channel, Sequence | np.ndarray) and not isinstance(channel, str) for channel in value]
-    if any(nested) and not all(nested):
-        raise InvalidItemError("time_series mixes channels and bare numbers", code="series_shape")
-    lengths = [len(channel) for channel in value] if all(nested) else []
-    for channel, length in enumerate(lengths):
-        if length != lengths[0]:
-            raise InvalidItemError(
-                f"time_series is ragged: channel 0 has {lengths[0]} samples, channel {channel} has {length}",
-                code="ragged",
-            )
-    try:
-        array = np.array(value) if value else np.empty((0, 0))
-    except (TypeError, ValueError) as error:
-        raise InvalidItemError(f"time_series must hold only numbers: {error}", code="series_type") from None
-    if array.dtype.kind == "O":  # None, or integers past 64 bits
-        raise InvalidItemError("time_series must hold only numbers, without nulls", code="series_type")
-    return array
-
-
 def _names(names: Sequence[str] | None, series: FloatArray | None) -> tuple[str, ...] | None:
     if names is None:
         return None
+    if isinstance(names, str):
+        raise InvalidItemError("channel_names must be a list of strings, not one string", code="channel_names")
     if series is None or len(names) != series.shape[0]:
         have = 0 if series is None else series.shape[0]
         raise InvalidItemError(f"{len(names)} channel names for {have} channels", code="channel_names")
     if not all(isinstance(name, str) for name in names):
         raise InvalidItemError("channel names must be strings", code="channel_names")
     return tuple(names)
+
+
+def _rate(rate: Any) -> float | None:
+    if rate is None:
+        return None
+    if not isinstance(rate, Real) or isinstance(rate, bool) or not np.isfinite(rate) or rate <= 0:
+        raise InvalidItemError(
+            f"sampling_rate must be a positive number of Hz, not {rate!r:.40}", code="sampling_rate"
+        )
+    return float(rate)

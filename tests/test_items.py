@@ -1,7 +1,12 @@
 """Items: what is accepted, what is refused and how it is said, and when two items have the same content."""
 
+from array import array
+
 import numpy as np
+import pandas as pd
+import pyarrow as pa
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -25,11 +30,30 @@ from lakebed.platform.items import ITEM_SCHEMA, Item, item_of, items_of, table_o
         ({"time_series": [[1, 2], [3]]}, "ragged", "channel 0 has 2 samples, channel 1 has 1"),
         ({"time_series": [[1, float("nan")]]}, "non_finite", "channel 0, sample 1"),
         ({"time_series": [[1, 2], [float("-inf"), 2]]}, "non_finite", "-inf at channel 1, sample 0"),
-        ({"time_series": [[1, None]]}, "series_type", "without nulls"),
-        ({"time_series": [["1.5"]]}, "series_type", "must hold numbers"),
-        ({"time_series": [[10**400]]}, "series_type", "only numbers"),
+        ({"time_series": [[1, None]]}, "series_type", "only numbers, but channel 0, sample 1 is null"),
+        ({"time_series": [[1], ["1.5"]]}, "series_type", "channel 1, sample 0 is a str"),
+        ({"time_series": [[10**400]]}, "series_type", "that fit float64"),
         ({"time_series": [1, [2]]}, "series_shape", "mixes channels and bare numbers"),
-        ({"time_series": [[[1]]]}, "series_shape", "not 3-dimensional"),
+        ({"time_series": [[1, [2]]]}, "series_shape", "channel 0, sample 1 is itself a list"),
+        ({"time_series": [[[1]]]}, "series_shape", "channel 0, sample 0 is itself a list"),
+        ({"time_series": np.ones((1, 1, 1))}, "series_shape", "not 3-dimensional"),
+        ({"time_series": [np.ones((2, 3)), np.ones((2, 4))]}, "series_shape", "not 3-dimensional"),
+        ({"time_series": [[1, True]]}, "series_type", "channel 0, sample 1 is a bool"),
+        ({"time_series": [1, 2, True]}, "series_type", "but sample 2 is a bool"),
+        ({"time_series": [[1, 2j]]}, "series_type", "channel 0, sample 1 is a complex"),
+        ({"time_series": [b"abc"]}, "series_type", "sample 0 is a bytes"),
+        ({"time_series": np.array([[True]])}, "series_type", "not bool"),
+        ({"time_series": np.array([[1j]])}, "series_type", "not complex128"),
+        ({"time_series": np.array([["1"]])}, "series_type", "not <U1"),
+        ({"time_series": np.array([1.0, None])}, "series_type", "sample 1 is null"),
+        ({"time_series": np.array(["2020-01-01"], "M8[s]")}, "series_type", "not datetime64"),
+        ({"time_series": [np.ones(2), np.array(["1", "2"])]}, "series_type", "not <U1"),
+        ({"time_series": np.ma.array([1.0, 2], mask=[0, 1])}, "non_finite", "masked samples"),
+        ({"time_series": pd.DataFrame({"x": [1.0], "y": [2.0]})}, "series_shape", "frame.to_numpy"),
+        ({"time_series": 3.5}, "series_type", "one series alone is a list of one item"),
+        ({"time_series": [[1]], "sampling_rate": "50"}, "sampling_rate", "not '50'"),
+        ({"time_series": [[1], [2]], "channel_names": "xy"}, "channel_names", "not one string"),
+        ({"text": "", "time_series": None}, "empty_text", "text is empty"),
         ({"time_series": "12"}, "series_type", "not str"),
         ({"time_series": [[1]], "sampling_rate": 0}, "sampling_rate", "positive number of Hz"),
         ({"time_series": [[1]], "channel_names": ["x", "y"]}, "channel_names", "2 channel names for 1 channels"),
@@ -46,6 +70,43 @@ def test_many_items_name_the_position_of_the_bad_one():
     with pytest.raises(InvalidItemError) as caught:
         items_of(["good", "", "good"])
     assert caught.value.position == 1
+
+
+@pytest.mark.parametrize(
+    "series",
+    [
+        ([1, 2], [3, 4]),
+        [(1, 2.0), [np.float32(3), np.int64(4)]],
+        [range(1, 3), array("d", [3, 4])],
+        np.array([[1, 2], [3, 4]], np.float16),
+        np.array([[1, 2], [3, 4]], np.uint8),
+        np.array([[1, 3], [2, 4]], np.float32).T,
+        np.ma.array([[1, 2], [3, 4]], mask=False),
+        torch.tensor([[1, 2], [3, 4]]),
+        [torch.tensor([1.0, 2.0]), pd.Series([3, 4])],
+        pd.Series([[1, 2], np.array([3, 4])]),
+        pa.array([[1, 2], [3, 4]]),
+    ],
+    ids=lambda series: type(series).__name__,
+)
+def test_a_series_is_taken_in_whatever_holds_its_numbers(series):
+    assert item_of(series).content_key() == Item.of(series=[[1, 2], [3, 4]]).content_key()
+
+
+def test_a_blank_text_beside_a_series_is_no_text():
+    item = item_of({"text": " ", "time_series": [[1.0]]})
+    assert item.text is None
+    assert item.content_key() == Item.of(series=[[1.0]]).content_key()
+
+
+def test_a_tensor_that_gives_no_array_is_refused():
+    with pytest.raises(InvalidItemError, match="is a Tensor that gives no array"):
+        item_of(torch.ones(2, requires_grad=True))
+
+
+def test_a_float64_array_is_not_copied():
+    values = np.ones((2, 1000))
+    assert np.shares_memory(Item.of(series=values).series, values)
 
 
 def test_a_flat_sequence_is_one_channel():
