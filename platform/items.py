@@ -5,18 +5,17 @@ Knows nothing of tables' own column names (that is the job's mapping) nor of any
 
 import hashlib
 import json
+import math
 import struct
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from numbers import Real
 from typing import Any, Final
 
-import numpy as np
 import pyarrow as pa
 
 from lakebed.platform.errors import InvalidItemError
 from lakebed.platform.series import FloatArray as FloatArray  # noqa: PLC0414  an item's array: found here, too
-from lakebed.platform.series import series_of
+from lakebed.platform.series import is_number, series_of
 
 ITEM_SCHEMA: Final = pa.schema(
     [
@@ -134,8 +133,15 @@ def items_of(values: Iterable[Any], first: int = 0) -> list[Item]:
         try:
             items.append(item_of(value))
         except InvalidItemError as error:
-            raise error.at(position=position) from None
+            raise placed(error, position) from None
     return items
+
+
+def placed(error: InvalidItemError, position: int) -> InvalidItemError:
+    """Return the error with its item's position, in its message and as `position`."""
+    return InvalidItemError(
+        f"item {position}: {error.message}", hint=error.hint, **{**error.context, "position": position}
+    )
 
 
 def table_of(items: Sequence[Item]) -> pa.Table:
@@ -187,8 +193,9 @@ def _names(names: Sequence[str] | None, series: FloatArray | None) -> tuple[str,
 def _rate(rate: Any) -> float | None:
     if rate is None:
         return None
-    if not isinstance(rate, Real) or isinstance(rate, bool) or not np.isfinite(rate) or rate <= 0:
+    hertz = float(rate) if is_number(type(rate)) else math.nan
+    if not 0 < hertz < math.inf:
         raise InvalidItemError(
             f"sampling_rate must be a positive number of Hz, not {rate!r:.40}", code="sampling_rate"
         )
-    return float(rate)
+    return hertz

@@ -103,7 +103,7 @@ def _stacked(channels: Sequence[Any]) -> npt.NDArray[Any]:
     """Join channels; ragged or non-numeric ones are errors that name the channel."""
     if not len(channels):
         return np.empty((0, 0))
-    if all(map(_is_number, set(map(type, channels)))):  # at once, as a flat list may be long
+    if all(map(is_number, set(map(type, channels)))):  # at once, as a flat list may be long
         return _numbers(channels, "sample")
     nested = [_is_channel(channel) for channel in channels]
     if not any(nested):
@@ -127,7 +127,7 @@ def _numbers(values: Any, where: str) -> npt.NDArray[Any]:
     """
     if not _is_sequence(values):
         return _channel_array(_unmasked(values) if isinstance(values, np.ndarray) else _as_array(values), where)
-    if not all(map(_is_number, set(map(type, values)))):
+    if not all(map(is_number, set(map(type, values)))):
         _refuse_first_that_is_no_number(values, where)
     try:
         return np.array(values, np.float64)
@@ -147,12 +147,13 @@ def _channel_array(array: npt.NDArray[Any], where: str) -> npt.NDArray[Any]:
     return array
 
 
-def _is_number(kind: type) -> bool:
+def is_number(kind: type) -> bool:
+    """Whether values of a type are real numbers; True is none."""
     return issubclass(kind, Real) and not issubclass(kind, bool)
 
 
 def _refuse_first_that_is_no_number(values: Sequence[Any], where: str) -> NoReturn:
-    place, value = next((place, value) for place, value in enumerate(values) if not _is_number(type(value)))
+    place, value = next((place, value) for place, value in enumerate(values) if not is_number(type(value)))
     if _is_channel(value):
         raise InvalidItemError(
             f"time_series must be channels x samples, but {where} {place} is itself a list", code="series_shape"

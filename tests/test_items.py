@@ -67,9 +67,9 @@ def test_a_bad_item_is_refused_with_its_reason(value, code, says):
 
 
 def test_many_items_name_the_position_of_the_bad_one():
-    with pytest.raises(InvalidItemError) as caught:
+    with pytest.raises(InvalidItemError, match="item 1: text is empty") as caught:
         items_of(["good", "", "good"])
-    assert caught.value.position == 1
+    assert (caught.value.position, caught.value.code) == (1, "empty_text")
 
 
 @pytest.mark.parametrize(

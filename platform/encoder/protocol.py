@@ -3,15 +3,15 @@
 `prepare` runs on CPU threads, `forward` owns the device, `finish` turns raw vectors into what users get.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Final, Protocol, runtime_checkable
 
 import numpy as np
 
-from lakebed.platform.encoder.plan import Budget, length_sorted_batches
-from lakebed.platform.encoder.prepared import Prepared, VectorArray
-from lakebed.platform.errors import ConfigError
+from lakebed.platform.encoder.plan import Budget, Window, length_sorted_batches, windows
+from lakebed.platform.encoder.prepared import IntArray, Prepared, VectorArray
+from lakebed.platform.errors import ArtifactError, ConfigError
 from lakebed.platform.items import Item
 
 
@@ -53,29 +53,106 @@ class Encoder(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Encoded:
-    """Vectors (n, dimensions) float32 in the order of the items, with what they cost and what was cut."""
+    """Vectors (n, dimensions) float32 in the order of the items, with what each cost and what was cut of it.
+
+    Per item: text tokens that were embedded, text tokens beyond the model's window that were not, series values.
+    """
 
     vectors: VectorArray
-    tokens: int
-    truncated: int
-    samples: int
+    item_tokens: IntArray
+    item_truncated: IntArray
+    item_samples: IntArray
+
+    @property
+    def tokens(self) -> int:
+        """Text tokens embedded, over all items."""
+        return int(self.item_tokens.sum())
+
+    @property
+    def truncated(self) -> int:
+        """Text tokens cut off, over all items."""
+        return int(self.item_truncated.sum())
+
+    @property
+    def samples(self) -> int:
+        """Series values, over all items."""
+        return int(self.item_samples.sum())
+
+    def __len__(self) -> int:
+        return len(self.vectors)
 
 
 def encode(
     encoder: Encoder, items: Sequence[Item], dimensions: int | None = None, budget: Budget | None = None
 ) -> Encoded:
-    """Embed any number of items: prepare, run length-sorted batches within `budget`, restore the order."""
+    """Embed any number of items in their order, holding no more prepared than one window of them."""
+    return joined(encode_windows(encoder, items, dimensions, budget), encoder.info, dimensions, len(items))
+
+
+def encode_windows(
+    encoder: Encoder,
+    items: Iterable[Item],
+    dimensions: int | None = None,
+    budget: Budget | None = None,
+    window: Window | None = None,
+    advance: Callable[[int], None] | None = None,
+) -> Iterator[Encoded]:
+    """Embed a stream of items, yielding one window of them after the other.
+
+    In a window, items are prepared at once and run in length-sorted batches within `budget`. `advance` is told the
+    number of items after every batch.
+    """
     check_dimensions(encoder.info, dimensions)
-    work = encoder.prepare(items)
-    vectors = np.empty((len(items), encoder.info.dimensions), np.float32)
-    for batch in length_sorted_batches(work.costs, budget or Budget()):
-        vectors[batch] = encoder.forward(work.take(batch))
-    return Encoded(
-        encoder.finish(vectors, dimensions),
-        int(work.tokens.sum()),
-        int(work.truncated.sum()),
-        int(work.samples.sum()),
-    )
+    for held in windows(items, size_of, window or Window()):
+        work = encoder.prepare(held)
+        vectors = np.empty((len(held), encoder.info.dimensions), np.float32)
+        for batch in length_sorted_batches(work.costs, budget or Budget()):
+            vectors[batch] = _forward(encoder, work.take(batch))
+            if advance:
+                advance(len(batch))
+        yield Encoded(encoder.finish(vectors, dimensions), work.tokens, work.truncated, work.samples)
+
+
+def joined(
+    parts: Iterable[Encoded], info: EncoderInfo, dimensions: int | None = None, count: int | None = None
+) -> Encoded:
+    """Put windows together; with `count`, the number of all items, each is let go as soon as it is copied."""
+    if count is None:
+        parts = list(parts)
+        count = sum(map(len, parts))
+    vectors = np.empty((count, dimensions or info.dimensions), np.float32)
+    counts = np.zeros((3, count), np.int64)
+    start = 0
+    for part in parts:
+        stop = start + len(part)
+        vectors[start:stop] = part.vectors
+        counts[:, start:stop] = part.item_tokens, part.item_truncated, part.item_samples
+        start = stop
+    return Encoded(vectors, *counts)
+
+
+def size_of(item: Item) -> int:
+    """Roughly how many numbers an item takes while it is worked on: its characters, samples and channels."""
+    channels = 0 if item.series is None else len(item.series)
+    return _ITEM_SIZE + len(item.text or "") + item.samples + _CHANNEL_SIZE * channels
+
+
+_ITEM_SIZE: Final = 64
+"""What an item takes besides, in numbers: many short texts are not little."""
+
+_CHANNEL_SIZE: Final = 512
+"""What a channel takes besides: encoders resample, so 512 channels of one sample are not little either."""
+
+
+def _forward(encoder: Encoder, work: Prepared) -> VectorArray:
+    """Run one batch; an array of another shape would be spread over the rows in silence."""
+    vectors = encoder.forward(work)
+    expected = (len(work), encoder.info.dimensions)
+    if vectors.shape != expected:
+        raise ArtifactError(
+            f"encoder {encoder.info.name}: forward gave vectors of shape {vectors.shape}, not {expected}"
+        )
+    return vectors
 
 
 def check_dimensions(info: EncoderInfo, dimensions: int | None) -> None:
