@@ -15,6 +15,8 @@ import numpy as np
 import torch
 from tokenizers import Tokenizer
 
+from lakebed.platform.encoder.automodel import AutoEncoder
+from lakebed.platform.encoder.bert import Bert, BertShape, read_config
 from lakebed.platform.encoder.prepared import IntArray, Ragged
 from lakebed.platform.errors import ArtifactError, ModelNotFoundError
 
@@ -54,50 +56,39 @@ class TextTower:
         self.device = device
         self.dtype = dtype
         self.tokenizer = _tokenizer(folder)
-        self.model = _load_weights(folder).to(device)
-        self.dimensions = int(self.model.config.hidden_size)
+        self.model = _load_weights(folder, device, dtype)
+        self.dimensions = self.model.hidden
+        self._closing = _closing(self.tokenizer)
 
     def tokenize(self, texts: Sequence[str]) -> tuple[list[IntArray], IntArray]:
         """Token ids of each text, special tokens included, cut to the window; and how many tokens were cut."""
-        specials = self.tokenizer.num_special_tokens_to_add(False)
-        room = self.spec.max_tokens - specials
-        encodings = self.tokenizer.encode_batch_fast(list(texts))
-        rows, cut = [], []
-        for encoding in encodings:
-            excess = max(0, len(encoding.ids) - specials - room)
-            if excess:
-                encoding.truncate(self.spec.max_tokens)
-                ids = np.array(encoding.ids, np.int64)
-                ids[-1] = self._closing_token
-            else:
-                ids = np.array(encoding.ids, np.int64)
-            rows.append(ids)
-            cut.append(excess)
-        return rows, np.array(cut, np.int64)
+        limit, closing = self.spec.max_tokens, self._closing
+        rows, cut = [], np.zeros(len(texts), np.int64)
+        for place, encoding in enumerate(self.tokenizer.encode_batch_fast(list(texts))):
+            ids = encoding.ids
+            if len(ids) > limit:
+                cut[place] = len(ids) - limit
+                ids = ids[: limit - len(closing)] + closing
+            rows.append(np.array(ids, np.int64))
+        return rows, cut
 
-    @property
-    def _closing_token(self) -> int:
-        """The token that ends every sequence, such as [SEP]."""
-        return int(self.tokenizer.encode("").ids[-1])
+    @torch.inference_mode()
+    def states(self, tokens: Ragged) -> torch.Tensor:
+        """States of the last layer for every token: (tokens, hidden) in row order, on the device, in `dtype`."""
+        return self.model.states(tokens)
 
     @torch.inference_mode()
     def forward(self, tokens: Ragged) -> torch.Tensor:
-        """Embed token rows: (n, dimensions) float32 on the device, unit length."""
-        lengths = torch.from_numpy(tokens.lengths)
-        longest = int(lengths.max())
-        mask = torch.arange(longest)[None, :] < lengths[:, None]
-        ids = torch.zeros((len(tokens), longest), dtype=torch.int64)
-        ids[mask] = torch.from_numpy(tokens.values)
-        mask = mask.to(self.device)
-        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
-            hidden = self.model(input_ids=ids.to(self.device), attention_mask=mask.long()).last_hidden_state
-        return torch.nn.functional.normalize(self._pool(hidden.float(), mask), dim=1)
+        """Embed token rows, none empty: (n, dimensions) float32 on the device, unit length."""
+        return torch.nn.functional.normalize(self._pool(self.states(tokens), tokens), dim=1)
 
-    def _pool(self, hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    def _pool(self, states: torch.Tensor, tokens: Ragged) -> torch.Tensor:
         if self.spec.pooling == "cls":
-            return hidden[:, 0]
-        weights = mask[:, :, None].to(hidden.dtype)
-        return (hidden * weights).sum(1) / weights.sum(1)
+            return states[torch.from_numpy(tokens.offsets[:-1]).to(self.device)].float()
+        owner = torch.from_numpy(np.repeat(np.arange(len(tokens)), tokens.lengths)).to(self.device)
+        sums = torch.zeros((len(tokens), states.shape[1]), device=self.device)
+        sums.index_add_(0, owner, states.float())
+        return sums / torch.from_numpy(tokens.lengths).to(self.device)[:, None]
 
 
 def weights_folder(source: str) -> Path:
@@ -147,16 +138,16 @@ def _tokenizer(folder: Path) -> Tokenizer:
     return tokenizer
 
 
-def _load_weights(folder: Path) -> Any:
-    from transformers import AutoModel
-    from transformers.utils import logging
+def _closing(tokenizer: Tokenizer) -> list[int]:
+    """The special tokens that end every sequence, such as [SEP]; none with some tokenizers."""
+    probe = tokenizer.encode("a")
+    own = [place for place, special in enumerate(probe.special_tokens_mask) if not special]
+    return list(probe.ids[own[-1] + 1 :]) if own else []
 
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    model = AutoModel.from_pretrained(
-        folder, local_files_only=True, use_safetensors=True, dtype=torch.float32, attn_implementation="sdpa"
-    )
-    return model.eval().requires_grad_(False)
+
+def _load_weights(folder: Path, device: torch.device, dtype: torch.dtype) -> Bert | AutoEncoder:
+    shape = BertShape.of(read_config(folder))
+    return Bert.load(folder, shape, device, dtype) if shape else AutoEncoder(folder, device, dtype)
 
 
 def _json(path: Path) -> Mapping[str, Any]:
