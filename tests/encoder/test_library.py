@@ -1,4 +1,4 @@
-"""`from lakebed import Encoder`: whatever is handed in gives the same vectors, in order, and what was cut is said."""
+"""`from lakebed import Encoder`: whatever holds the items, same vectors in order; what was cut is said."""
 
 import subprocess
 import sys
@@ -69,7 +69,7 @@ def test_texts_are_taken_in_whatever_holds_them(texts):
         pa.table({"time_series": NESTED, "label": TEXTS}),
         pa.table({"series": NESTED.cast(pa.large_list(pa.large_list(pa.float32())))}),
         pa.table({"only": NESTED}).slice(0),
-        pa.table({"z": [[[0.0]]] + SERIES}).slice(1),
+        pa.table({"z": [[[0.0]], *SERIES]}).slice(1),
         pa.table({name: pa.array(rows) for name, rows in CHANNELS.items()}),
         pl.DataFrame({"time_series": SERIES}),
         pl.DataFrame(CHANNELS),
