@@ -1,33 +1,42 @@
-"""Pictures of an evaluation: confusion of classes, projection of vectors, recall over ranks.
+"""Pictures of an evaluation: confusion of classes, projection of vectors, recall over ranks, agreement on pairs.
 
 Matplotlib without pyplot: no global state, no window system.
 """
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from lakebed.eval import chance
+from lakebed.eval.relevance import right_answers
 from lakebed.eval.run import Measured
-from lakebed.eval.tasks.cross_modal import first_ranks
+from lakebed.eval.tasks.cross_modal import DIRECTIONS, first_ranks
 
 _COLUMNS: Final = 4
 _PANEL_INCHES: Final = 2.8
 _COLOURS: Final = "tab20"
 _POINTS: Final = 1000
+_CONFUSED: Final = ("linear_probe_accuracy", "accuracy")
 
 
 def all_of(measured: Sequence[Measured]) -> dict[str, Figure]:
     """Every figure that these results allow, by name; a task without data sets has none."""
-    labelled = [one for one in measured if one.task.name == "classification"]
-    paired = [one for one in measured if one.task.name == "cross_modal"]
+    labelled, named, paired, judged = (
+        [one for one in measured if one.task.name == task]
+        for task in ("classification", "zero_shot", "cross_modal", "sts")
+    )
     found = {}
     if labelled:
         found["confusion"] = _grid(labelled, _confusion, "Linear probe: share of each true class (row)")
         found["projection"] = _grid(labelled, _projection, "Test vectors, first two principal components")
+    if named:
+        found["zero_shot"] = _grid(named, _confusion, "By words alone: share of each true class (row)")
+    if judged:
+        found["agreement"] = _grid(judged, _agreement, "Similarity of sentence pairs")
     if paired:
         found["recall"] = _grid(paired, _recall, "Share of queries whose answer is within the first k")
     return found
@@ -49,7 +58,7 @@ def _grid(measured: Sequence[Measured], draw: Callable[[Axes, Measured], None], 
 def _confusion(panel: Axes, one: Measured) -> None:
     from sklearn.metrics import confusion_matrix
 
-    probe = next(scores for scores in one.result.examples if scores.metric == "linear_probe_accuracy")
+    probe = next(scores for scores in one.result.examples if scores.metric in _CONFUSED)
     classes = sorted({*probe.expected, *probe.predicted})
     shares = confusion_matrix(probe.expected, probe.predicted, labels=classes, normalize="true")
     panel.imshow(shares, vmin=0, vmax=1, cmap="Blues")
@@ -75,17 +84,25 @@ def _projection(panel: Axes, one: Measured) -> None:
 
 
 def _recall(panel: Axes, one: Measured) -> None:
-    parts: dict[str, Any] = dict(one.data.parts)
-    for queries, answers in (("text", "signal"), ("signal", "text")):
-        ranks = first_ranks(
-            one.vectors[queries], one.vectors[answers], parts[queries].labels, parts[answers].labels
-        )
-        cutoffs = np.arange(1, len(parts[answers]) + 1)
+    for (asked, answering), colour in zip(DIRECTIONS, ("tab:blue", "tab:orange"), strict=True):
+        queries, answers = one.data.parts[asked], one.data.parts[answering]
+        ranks = first_ranks(one.vectors[asked], one.vectors[answering], queries.labels, answers.labels)
+        cutoffs = np.unique(np.geomspace(1, len(answers), _POINTS).astype(int))
         shares = np.searchsorted(np.sort(ranks), cutoffs, side="right") / len(ranks)
-        panel.plot(cutoffs, shares, label=f"{queries} to {answers}")
-    panel.plot(cutoffs, cutoffs / len(cutoffs), color="grey", linestyle=":", label="chance")
+        right = right_answers(queries.labels, answers.labels).sum(axis=1)
+        guessed = [chance.hit_rate(right, len(answers), int(cutoff)) for cutoff in cutoffs]
+        panel.plot(cutoffs, shares, color=colour, label=f"{asked} to {answering}, {len(answers)}")
+        panel.plot(cutoffs, guessed, color=colour, linestyle=":")
     panel.set_xscale("log")
-    panel.set_xlabel("k", fontsize=8)
+    panel.set_xlabel("k; dotted: chance", fontsize=8)
     panel.set_ylim(0, 1)
-    panel.set_title(f"{one.data.name}, pool of {len(cutoffs)}", fontsize=9)
+    panel.set_title(one.data.name, fontsize=9)
     panel.legend(fontsize=7)
+
+
+def _agreement(panel: Axes, one: Measured) -> None:
+    (pairs,) = one.result.examples
+    panel.scatter([float(gold) for gold in pairs.expected], [float(cosine) for cosine in pairs.predicted], s=4)
+    panel.set_xlabel("people", fontsize=8)
+    panel.set_ylabel("cosine", fontsize=8)
+    panel.set_title(f"{one.data.name}  {one.result.metrics['spearman']:.3f}", fontsize=9)

@@ -9,10 +9,11 @@ import json
 from dataclasses import dataclass
 from typing import Final
 
-from lakebed.eval import datasets, figures
+from lakebed.eval import figures
+from lakebed.eval.entries import source_of
 from lakebed.eval.run import Evaluation, Progress, evaluate
 from lakebed.eval.subject import DIMENSIONS, FULL_LENGTH, MODEL_DIGEST, Subject
-from lakebed.platform.config.suite import Suite
+from lakebed.eval.suite import Suite
 from lakebed.platform.encoder.load import Device
 from lakebed.platform.encoder.protocol import check_dimensions
 from lakebed.platform.machine import code_version, machine
@@ -55,7 +56,7 @@ def evaluate_and_record(
     `whole` says that the suite was not cut down by options: only then do the scores go to the model version.
     """
     for entry in suite.entries:
-        datasets.names(entry)
+        source_of(entry).names()
     tracking.check()
     encoder = subject.model.load(device)
     check_dimensions(encoder.info, suite.dimensions)
@@ -108,14 +109,13 @@ def _log_scores(run: Run, subject: Subject, evaluation: Evaluation) -> None:
     model_id = subject.version.model_id if subject.version and subject.dimensions is None else None
     for one in evaluation.measured:
         prefix = f"{one.data.name}/{one.task.name}"
-        values = {f"{prefix}/{metric}": value for metric, value in one.result.metrics.items()}
+        values = {f"{prefix}/{metric}": value for metric, value in one.result.figures.items()}
         details = {f"details/{prefix}/{name}": value for name, value in one.result.details.items()}
         run.metrics(values, dataset=one.data.reference, model_id=model_id)
         if one.data.filled:
             details[f"details/{prefix}/filled_values"] = one.data.filled
         run.metrics(details)
-    overall = {key: value for key, value in evaluation.figures().items() if key.startswith(("mean/", "cost/"))}
-    run.metrics(overall, model_id=model_id)
+    run.metrics(evaluation.overall(), model_id=model_id)
     run.table(evaluation.examples(), EXAMPLES)
     run.text(json.dumps(evaluation.figures(), indent=2), "figures.json")
 

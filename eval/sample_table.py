@@ -4,7 +4,7 @@ The words for the classes are those of the data sets' own headers. Two rows are 
 tables are, so that a quarantine has something to show.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -12,8 +12,9 @@ import numpy as np
 import pyarrow as pa
 from deltalake import write_deltalake
 
-from lakebed.eval.datasets import Dataset, load
-from lakebed.platform.config.suite import Classification
+from lakebed.eval.datasets import Dataset
+from lakebed.eval.sources.archive import Archive
+from lakebed.eval.suite import Classification
 from lakebed.platform.lake.storage import delta_options, store_errors
 
 ROWS_PER_SET: Final = 60
@@ -94,7 +95,7 @@ WORDS: Final[Mapping[str, Words]] = {
 def sample_table() -> pa.Table:
     """The recordings as a table of `SCHEMA`, in a fixed order."""
     rows: list[dict[str, Any]] = []
-    for data in load(Classification(task="classification", source="bundled", names=tuple(WORDS))):
+    for data in _bundled(*WORDS):
         rows += _rows(data.limited(ROWS_PER_SET))
     return pa.Table.from_pylist([*rows, *_damaged(rows[0])], schema=SCHEMA)
 
@@ -113,10 +114,14 @@ def write_sample_table(uri: str) -> int:
 def unseen_recording() -> tuple[str, list[list[float]]]:
     """A recording that the table does not hold, of its first data set: what it shows, and channels x samples."""
     name, words = next(iter(WORDS.items()))
-    data = next(iter(load(Classification(task="classification", source="bundled", names=(name,)))))
+    data = next(_bundled(name))
     item, label = data.parts["test"].items[-1], str(data.parts["test"].labels[-1])
     assert item.series is not None
     return words.classes[label], item.series.tolist()
+
+
+def _bundled(*names: str) -> Iterator[Dataset]:
+    return Archive(Classification(task="classification", source="bundled", names=names)).load()
 
 
 def _rows(data: Dataset) -> list[dict[str, Any]]:

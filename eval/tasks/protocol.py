@@ -3,6 +3,7 @@
 A task never embeds: each data set is embedded once, for all tasks and from one place.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -33,11 +34,24 @@ class ExampleScores:
 
 @dataclass(frozen=True, eq=False)
 class TaskResult:
-    """All metrics of one task on one data set; `details` are facts on how it went, such as iterations."""
+    """All metrics of one task on one data set; `details` are facts on how it went, such as iterations.
+
+    `chance` is what guessing would score, `METRIC_chance` or `chance_METRIC`: a matter of the data alone.
+    """
 
     metrics: Mapping[str, float]
     examples: Sequence[ExampleScores]
     details: Mapping[str, float] = field(default_factory=dict)
+    chance: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """Metrics and chance levels."""
+        return {**self.metrics, **self.chance}
+
+    def chance_of(self, metric: str) -> str | None:
+        """The name of the figure that says what guessing would score in this metric, where there is one."""
+        return next((name for name in (f"{metric}_chance", f"chance_{metric}") if name in self.chance), None)
 
 
 class Task(Protocol):
@@ -63,6 +77,11 @@ class Task(Protocol):
         ...
 
 
+def at_length(metric: str, dimensions: int) -> str:
+    """The name of a metric of vectors cut to some dimensions."""
+    return f"{metric}_{dimensions}d"
+
+
 def lower_is_better(metric: str) -> bool:
-    """True for the few metrics that count what one wants little of."""
-    return metric.endswith("median_rank")
+    """True for the few metrics that count what one wants little of, at any length."""
+    return re.search(r"median_rank(_\d+d)?$", metric) is not None

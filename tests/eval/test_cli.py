@@ -13,6 +13,9 @@ from lakebed.platform.encoder.load import packaged_model
 from lakebed.platform.registry import Registry
 
 
+HERE = str(Path(__file__).parent)
+
+
 class Command:
     """Runs `lakebed …` in this process and keeps what it printed."""
 
@@ -138,6 +141,10 @@ def test_a_version_without_scores_is_promoted_only_by_force(lakebed: Command, tm
         (("eval", "--model", "fake", "--suite", "classification"), 2, "--data DIR"),
         (("eval", "--model", "fake", "--suite", "classification", "--data", "/nope"), 3, "no such folder"),
         (("eval", "--model", "fake", "--data", "/tmp"), 2, "reads no folder"),
+        (("eval", "--model", "fake", "--suite", "sts"), 2, "--data DIR"),
+        (("eval", "--model", "fake", "--suite", "sts", "--data", HERE), 3, "no sts-test.csv here"),
+        (("eval", "--model", "fake", "--suite", "zero_shot", "--data", HERE), 3, "no class_names.json"),
+        (("eval", "--model", "fake", "--suite", "cross_modal", "--data", HERE), 3, "no captioned series here"),
         (("eval", "--model", "fake", "--only", "Nope"), 3, "no data set 'Nope'"),
         (("eval", "--model", "fake", "--dimensions", "99"), 2, "between 1 and 32"),
         (("compare", "fake", "fake:8"), 3, "was not evaluated yet"),
@@ -171,3 +178,40 @@ def test_a_wrong_field_of_a_suite_is_named(lakebed: Command, tmp_path: Path) -> 
     path.write_text("name: bad\ndescription: x\nentries:\n  - {task: classification, sources: bundled}\n")
     assert lakebed("eval", "--model", "fake", "--suite", str(path)) == 2
     assert "sources: unknown field" in lakebed.err
+
+
+def test_every_shipped_suite_is_named_in_the_help(lakebed: Command) -> None:
+    from lakebed.eval.catalogue import shipped_suites
+
+    assert lakebed("eval", "--help") == 0
+    assert all(name in lakebed.out for name in shipped_suites())
+
+
+def test_chance_stands_beside_a_score_and_what_was_left_out_is_said(lakebed: Command, tmp_path: Path) -> None:
+    for split in ("TRAIN", "TEST"):
+        path = tmp_path / "Hills" / f"Hills_{split}.ts"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(
+            "@problemName Hills\n@timeStamps false\n@classLabel true 1 2\n@data\n1,2:1\n2,1:2\n3,4:1\n"
+        )
+    names = {"names": {"1": "up", "2": "down"}}
+    (tmp_path / "class_names.json").write_text(json.dumps({"Hills": names, "Absent": names}))
+    assert lakebed("eval", "--model", "fake", "--suite", "zero_shot", "--data", str(tmp_path)) == 0
+    assert "(0.5556)" in lakebed.out  # accuracy of guessing: 4/9 + 1/9
+    assert "note: zero_shot: not there and left out: Absent" in lakebed.err
+
+
+def test_the_packaged_model_keeps_the_text_quality_of_its_tower(lakebed: Command, tmp_path: Path) -> None:
+    sentences = [
+        ("5.0", "A man is playing a guitar.", "A man plays the guitar."),
+        ("4.0", "A dog runs in the snow.", "A dog is running through snow."),
+        ("1.0", "A man is playing a guitar.", "A woman is cutting onions."),
+        ("0.0", "The stock market fell.", "A dog runs in the snow."),
+    ]
+    lines = [f"g\tf\ty\t{number}\t{score}\t{a}\t{b}\n" for number, (score, a, b) in enumerate(sentences)]
+    (tmp_path / "sts-test.csv").write_text("".join(lines))
+    file = tmp_path / "figures.json"
+    assert lakebed("eval", "--suite", "sts", "--data", str(tmp_path), "--json", str(file)) == 0
+    figures = json.loads(file.read_text())
+    assert figures["mean/sts/spearman"] >= 0.7
+    assert figures["mean/sts/spearman_256d"] >= 0.7

@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lakebed.eval import datasets
 from lakebed.eval.datasets import Dataset, Part
+from lakebed.eval.entries import source_of
 from lakebed.eval.series_files import read_split
-from lakebed.platform.config.suite import Classification, CrossModal
+from lakebed.eval.suite import Classification, CrossModal
 from lakebed.platform.errors import ConfigError, DatasetNotFoundError
 from lakebed.platform.items import Item
 
@@ -45,7 +45,7 @@ def bundled(*names: str) -> Classification:
 def test_bundled_sets_have_their_published_sizes() -> None:
     sizes = {
         data.name: (len(data.parts["train"]), len(data.parts["test"]), data.parts["train"].items[0].series)
-        for data in datasets.load(bundled("GunPoint", "BasicMotions", "JapaneseVowels"))
+        for data in source_of(bundled("GunPoint", "BasicMotions", "JapaneseVowels")).load()
     }
     shapes = {
         name: (train, test, series.shape) for name, (train, test, series) in sizes.items() if series is not None
@@ -58,21 +58,21 @@ def test_bundled_sets_have_their_published_sizes() -> None:
 
 
 def test_unequal_lengths_stay_unequal() -> None:
-    (data,) = datasets.load(bundled("PickupGestureWiimoteZ"))
+    (data,) = source_of(bundled("PickupGestureWiimoteZ")).load()
     assert len({item.samples for item in data.parts["train"].items}) > 5
 
 
 def test_a_digest_is_of_content_not_of_place(tmp_path: Path) -> None:
     lines = "1,2,3:a\n4,5,6:b\n"
-    (one,) = datasets.load(entry(write_ts(tmp_path / "x" / "Tiny", lines).parent))
-    (same,) = datasets.load(entry(write_ts(tmp_path / "y" / "Tiny", lines).parent))
-    (other,) = datasets.load(entry(write_ts(tmp_path / "z" / "Tiny", "1,2,3:a\n4,5,6:a\n").parent))
+    (one,) = source_of(entry(write_ts(tmp_path / "x" / "Tiny", lines).parent)).load()
+    (same,) = source_of(entry(write_ts(tmp_path / "y" / "Tiny", lines).parent)).load()
+    (other,) = source_of(entry(write_ts(tmp_path / "z" / "Tiny", "1,2,3:a\n4,5,6:a\n").parent)).load()
     assert one.digest == same.digest != other.digest
     assert len(one.digest) == 32
 
 
 def test_digests_of_bundled_data_do_not_drift() -> None:
-    (data,) = datasets.load(bundled("GunPoint"))
+    (data,) = source_of(bundled("GunPoint")).load()
     assert data.digest == "ad588bcc56b2738d204ce396368aa97a"
 
 
@@ -102,9 +102,9 @@ def test_every_set_of_a_folder_is_found_but_the_excluded(tmp_path: Path) -> None
     for name in ("B", "A", "C"):
         write_ts(tmp_path / name, "1,2:a\n3,4:b\n")
     (tmp_path / "notes").mkdir()
-    assert datasets.names(entry(tmp_path)) == ["A", "B", "C"]
-    assert datasets.names(entry(tmp_path, exclude=["B"])) == ["A", "C"]
-    assert datasets.names(entry(tmp_path, names=["C", "A"])) == ["C", "A"]
+    assert source_of(entry(tmp_path)).names() == ["A", "B", "C"]
+    assert source_of(entry(tmp_path, exclude=["B"])).names() == ["A", "C"]
+    assert source_of(entry(tmp_path, names=["C", "A"])).names() == ["C", "A"]
 
 
 @pytest.mark.parametrize(
@@ -117,14 +117,14 @@ def test_every_set_of_a_folder_is_found_but_the_excluded(tmp_path: Path) -> None
 )
 def test_what_is_not_there_is_named(tmp_path: Path, fields: dict[str, object], message: str) -> None:
     with pytest.raises(DatasetNotFoundError, match=message):
-        datasets.names(entry(tmp_path, **fields))
+        source_of(entry(tmp_path, **fields)).names()
 
 
 def test_a_folder_that_is_missing_or_not_given_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(DatasetNotFoundError, match="no such folder"):
-        datasets.names(entry(tmp_path / "nope"))
+        source_of(entry(tmp_path / "nope")).names()
     with pytest.raises(ConfigError, match="--data DIR"):
-        datasets.names(Classification(task="classification", source="folder"))
+        source_of(Classification(task="classification", source="folder")).names()
 
 
 def test_a_set_without_a_test_file_or_with_a_broken_one_is_an_error(tmp_path: Path) -> None:
@@ -141,9 +141,9 @@ def test_a_set_without_a_test_file_or_with_a_broken_one_is_an_error(tmp_path: Pa
 
 def test_generated_pairs_are_the_same_every_time_and_say_their_pool() -> None:
     pairs = CrossModal(task="cross_modal", pool=20)
-    (one,), (again,) = datasets.load(pairs), datasets.load(pairs)
+    (one,), (again,) = source_of(pairs).load(), source_of(pairs).load()
     assert (one.name, one.digest) == ("synthetic-20", again.digest)
-    (fewer,) = datasets.load(pairs, limit=5)
+    (fewer,) = source_of(pairs).load(limit=5)
     assert (fewer.name, fewer.rows) == ("synthetic-5", 10)
 
 

@@ -1,6 +1,7 @@
 """A suite on the fake encoder, logged to a real MLflow."""
 
 import re
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from lakebed.eval.catalogue import find_suite, shipped_suites
 from lakebed.eval.record import EXPERIMENT, Recorded, evaluate_and_record
 from lakebed.eval.run import EXAMPLE_SCHEMA, evaluate
 from lakebed.eval.subject import Subject, resolve_subject
-from lakebed.platform.config.suite import Suite
+from lakebed.eval.suite import Suite
 from lakebed.platform.encoder.fake import FakeEncoder
 from lakebed.platform.encoder.prepared import Prepared, VectorArray
 from lakebed.platform.errors import ConfigError, DatasetNotFoundError, LakebedError
@@ -64,6 +65,47 @@ def test_figures_have_a_key_per_data_set_task_and_metric_and_a_mean() -> None:
     assert all(re.fullmatch(r"[\w.-]+/[\w-]+/[\w-]+", key) for key in figures)
 
 
+class Counting(FakeEncoder):
+    """Counts the vectors it makes."""
+
+    made = 0
+
+    def forward(self, work: Prepared) -> VectorArray:
+        type(self).made += len(work)
+        return super().forward(work)
+
+
+def test_shorter_vectors_are_figures_of_the_same_embedding_pass() -> None:
+    entry = {"task": "classification", "source": "bundled", "names": ["BasicMotions"], "dimensions": [4, 16]}
+    suite = Suite.parse({"name": "cut", "description": "x", "entries": [entry]}, where="test")
+    done = evaluate(Counting(16), suite)
+    cut = evaluate(FakeEncoder(16), suite.model_copy(update={"dimensions": 4}))
+    figures, metric = done.figures(), "classification/linear_probe_accuracy"
+    assert Counting.made == done.rows
+    assert figures[f"mean/{metric}_4d"] == figures[f"BasicMotions/{metric}_4d"] == cut.figures()[f"mean/{metric}"]
+    assert f"mean/{metric}_16d" not in figures
+    assert done.notes == ("vectors have 16 dimensions: no figures at 16",)
+    assert set(done.examples().column("metric").to_pylist()) == {"linear_probe_accuracy", "knn_accuracy"}
+    assert not any(key.endswith("_4d") for key in done.headlines())
+
+
+def test_a_folder_of_sets_has_a_mean_of_each_half(tmp_path: Path) -> None:
+    header = "@problemName x\n@timeStamps false\n@univariate true\n@classLabel true a b\n@data\n"
+    halves: dict[str, list[str]] = {"even": [], "odd": []}
+    for name in ("Ant", "Bee", "Cat", "Dog", "Elk"):
+        (tmp_path / name).mkdir()
+        for split in ("TRAIN", "TEST"):
+            (tmp_path / name / f"{name}_{split}.ts").write_text(
+                f"{header}1,2,3:a\n4,5,{ord(name[0])}:b\n3,1,2:a\n"
+            )
+        halves["odd" if int(sha256(name.encode()).hexdigest()[:2], 16) % 2 else "even"].append(name)
+    figures = evaluate(FakeEncoder(300), find_suite("classification").with_options(data=tmp_path)).figures()
+    assert all(halves.values())
+    for half, members in halves.items():
+        each = [figures[f"{name}/classification/knn_accuracy_256d"] for name in members]
+        assert figures[f"mean_{half}/classification/knn_accuracy_256d"] == pytest.approx(sum(each) / len(each))
+
+
 def test_the_same_model_and_suite_give_the_same_scores() -> None:
     first, second = (evaluate(FakeEncoder(16), SUITE) for _ in range(2))
     assert first.means() == second.means()
@@ -85,7 +127,7 @@ def test_a_run_holds_parameters_scores_data_sets_examples_and_pictures(
     assert {key: run.metrics[key] for key in figures} == pytest.approx(figures)
     examples = tracking.table(run.id, "scores.parquet")
     assert examples.schema.names == EXAMPLE_SCHEMA.names
-    assert examples.num_rows == 2 * (150 + 40) + 2 * 4 * 30
+    assert examples.num_rows == 2 * (150 + 40) + 2 * 5 * 30
     client = tracking._store.client
     pictures = [file.path for file in client.list_artifacts(run.id, "figures")]
     assert pictures == ["figures/confusion.png", "figures/projection.png", "figures/recall.png"]

@@ -1,11 +1,13 @@
 """Suites as options narrow them."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from lakebed.eval.catalogue import find_suite
-from lakebed.platform.config.suite import Classification, CrossModal
+from lakebed.eval.suite import Classification, CrossModal, Suite
 from lakebed.platform.errors import ConfigError
 
 
@@ -28,7 +30,7 @@ def test_a_chosen_data_set_leaves_only_its_entry() -> None:
 
 def test_options_that_leave_nothing_or_do_nothing_are_errors() -> None:
     with pytest.raises(ConfigError, match="leave no data set"):
-        find_suite("cross_modal").with_options(exclude=("synthetic",))
+        find_suite("cross_modal").with_options(exclude=("synthetic", "levels"))
     with pytest.raises(ConfigError, match="reads no folder"):
         find_suite("smoke").with_options(data=Path("sets"))
 
@@ -38,3 +40,26 @@ def test_dimensions_of_an_option_win_over_the_suites() -> None:
     assert suite.dimensions == 64
     assert suite.with_options().dimensions == 64
     assert suite.with_options(dimensions=32).dimensions == 32
+
+
+def test_a_folder_replaces_generated_captions_only_where_either_will_do() -> None:
+    plain, given = find_suite("cross_modal"), find_suite("cross_modal").with_options(data=Path("people"))
+    assert [entry.task for entry in given.entries] == ["cross_modal", "level"]
+    for suite, name in ((plain, "synthetic"), (given, "people")):
+        (only,) = suite.with_options(names=(name,)).entries
+        assert isinstance(only, CrossModal)
+        assert only.is_generated is (name == "synthetic")
+
+
+def test_a_template_without_a_place_for_words_is_an_error() -> None:
+    with pytest.raises(ConfigError, match=r"needs one \{\}"):
+        Suite.parse(
+            {"name": "x", "description": "x", "entries": [{"task": "zero_shot", "templates": ["a signal"]}]},
+            where="test",
+        )
+
+
+def test_reading_a_suite_loads_no_model_library() -> None:
+    code = "import lakebed.eval.suite, sys; print([m for m in ('torch', 'ray', 'mlflow') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -3,12 +3,16 @@
 import numpy as np
 import pytest
 import pytrec_eval
+from scipy.stats import spearmanr
 
 from lakebed.eval.datasets import Dataset, Part
+from lakebed.eval.suite import LinearProbe, NearestNeighbours
 from lakebed.eval.tasks.classification import ClassificationTask
 from lakebed.eval.tasks.cross_modal import CrossModalTask, first_ranks
+from lakebed.eval.tasks.level import LevelTask
 from lakebed.eval.tasks.protocol import TaskResult, lower_is_better
-from lakebed.platform.config.suite import LinearProbe, NearestNeighbours
+from lakebed.eval.tasks.sts import StsTask, spearman_shares
+from lakebed.eval.tasks.zero_shot import ZeroShotTask
 from lakebed.platform.errors import ConfigError
 from lakebed.platform.items import Item
 
@@ -144,6 +148,118 @@ def test_an_encoder_that_maps_everything_to_one_point_finds_nothing() -> None:
     assert result.metrics["signal_to_text_median_rank"] == 20
 
 
+def graded(generator: np.random.Generator, rows: int) -> tuple[Dataset, dict[str, np.ndarray]]:
+    """Pairs with three attributes of two values each, and vectors that follow them loosely."""
+    attributes = generator.choice(["x", "y"], (rows, 3))
+    signal = unit((attributes == "x") + 0.3 * generator.standard_normal((rows, 3)))
+    text = unit(signal + 0.5 * generator.standard_normal((rows, 3)))
+    labels = np.array([f"caption {number}" for number in range(rows)])
+    parts = {kind: Part(part(labels, kind).items, labels, attributes) for kind in ("text", "signal")}
+    return Dataset("pairs", "1", "here", parts), {"text": text, "signal": signal}
+
+
+def test_graded_relevance_counts_near_misses() -> None:
+    """Discounted gain from its definition, by hand."""
+    data, vectors = graded(np.random.default_rng(5), 300)
+    result = CrossModalTask().run(data, vectors)
+    attributes = data.parts["text"].attributes
+    assert attributes is not None
+    grades = np.array([[(one == other).mean() for other in attributes] for one in attributes])
+    order = (-vectors["text"] @ vectors["signal"].T).argsort(axis=1)[:, :10]
+    discounts = 1 / np.log2(np.arange(2, 12))
+    best = -np.sort(-grades, axis=1)[:, :10] @ discounts
+    expected = (np.take_along_axis(grades, order, axis=1) @ discounts / best).mean()
+    assert result.metrics["text_to_signal_ndcg10"] == pytest.approx(expected)
+    assert result.metrics["text_to_signal_ndcg10"] > result.chance["text_to_signal_ndcg10_chance"]
+
+
+def test_a_small_pool_is_a_piece_of_the_whole() -> None:
+    data, vectors = graded(np.random.default_rng(6), 250)
+    result = CrossModalTask().run(data, vectors)
+    labels = data.parts["text"].labels
+    pieces = [slice(0, 100), slice(100, 200)]
+    ranks = [first_ranks(vectors["text"][p], vectors["signal"][p], labels[p], labels[p]) for p in pieces]
+    assert result.metrics["text_to_signal_pool_100_r5"] == (np.concatenate(ranks) <= 5).mean()
+    assert "text_to_signal_pool_100_r5" not in CrossModalTask().run(*graded(np.random.default_rng(6), 100)).metrics
+
+
+def test_a_caption_of_several_series_finds_any_of_them() -> None:
+    texts, signals = np.array(["rises", "dips"]), np.array(["dips\nrises", "falls", "rises"])
+    answers = np.eye(3, dtype=np.float32)
+    queries = unit(np.array([[1.0, 2, 3], [1, 3, 2]]))
+    assert first_ranks(queries, answers, texts, signals).tolist() == [1, 3]
+    assert first_ranks(answers, queries, signals, texts).tolist() == [1, 3, 1]
+
+
+def paired_levels(text: list[list[float]], signal: list[list[float]]) -> TaskResult:
+    labels = np.array([f"caption {number}" for number in range(len(text))])
+    data = Dataset("levels", "1", "here", {"text": part(labels, "text"), "signal": part(labels, "signal")})
+    return LevelTask().run(data, {"text": unit(np.array(text)), "signal": unit(np.array(signal))})
+
+
+def test_each_side_of_a_level_pair_chooses_within_its_pair() -> None:
+    result = paired_levels([[2.0, 1], [3, 1], [1, 2], [1, 3]], [[1.0, 0], [0, 1], [0, 1], [1, 0]])
+    assert result.metrics == {
+        "text_to_signal_accuracy": 0.5,
+        "signal_to_text_accuracy": 0.0,
+        "accuracy": 0.25,
+    }
+    assert result.examples[0].predicted == ["own", "other", "own", "other"]
+
+
+def test_an_encoder_that_sees_no_level_is_right_half_of_the_time() -> None:
+    blind = paired_levels([[1.0, 2], [2, 1]], [[1.0, 1], [1, 1]])
+    assert blind.metrics["text_to_signal_accuracy"] == 0.5
+    assert blind.examples[0].predicted == ["tie", "tie"]
+
+
+def test_spearman_is_scipys_and_the_mean_of_its_shares() -> None:
+    generator = np.random.default_rng(2)
+    gold = generator.integers(0, 6, 300).astype(float)  # many ties, as in the benchmark
+    similarity = gold + 2 * generator.standard_normal(300)
+    shares = spearman_shares(similarity, gold)
+    assert shares.mean() == pytest.approx(spearmanr(similarity, gold).statistic)
+    assert spearman_shares(np.ones(300), gold).tolist() == [0] * 300
+
+
+def test_the_spread_of_spearman_shares_is_that_of_the_correlation() -> None:
+    generator = np.random.default_rng(3)
+    gold = generator.integers(0, 21, 400) / 4
+    similarity = gold + 1.5 * generator.standard_normal(400)
+    resampled = [
+        spearmanr(similarity[drawn], gold[drawn]).statistic for drawn in generator.integers(0, 400, (600, 400))
+    ]
+    assert spearman_shares(similarity, gold).std() / 20 == pytest.approx(np.std(resampled), rel=0.1)
+
+
+def test_sentence_pairs_are_compared_by_cosine() -> None:
+    gold = np.array(["0.0", "2.5", "5.0"])
+    data = Dataset("pairs", "1", "here", {"first": part(gold, "first"), "second": part(gold, "second")})
+    first, second = unit(np.ones((3, 2))), unit(np.array([[1.0, -1], [1, 0], [1, 1]]))
+    result = StsTask().run(data, {"first": first, "second": second})
+    assert result.metrics["spearman"] == pytest.approx(1)
+    assert result.metrics["pearson"] == pytest.approx(np.corrcoef([0, 0.5**0.5, 1], [0, 2.5, 5])[0, 1])
+
+
+def test_equal_gold_scores_cannot_be_correlated_with() -> None:
+    same = part(np.array(["1", "1"]), "first")
+    data = Dataset("flat", "1", "here", {"first": same, "second": same})
+    with pytest.raises(ConfigError, match="all gold scores are equal"):
+        StsTask().run(data, {})
+
+
+def test_a_signal_goes_to_the_nearest_mean_of_a_classes_sentences() -> None:
+    words, labels = np.array(["up", "up", "down", "down"]), np.array(["up", "up", "down"])
+    sentences = unit(np.array([[1.0, 1], [1, -1], [0, 1], [0, 1]]))  # the two for "up" meet at (1, 0)
+    signals = unit(np.array([[3.0, 1], [1, 3], [0, 1]]))
+    data = Dataset("moves", "1", "here", {"class": part(words, "class"), "test": part(labels, "test")})
+    result = ZeroShotTask(("{}", "a {}")).run(data, {"class": sentences, "test": signals})
+    assert result.examples[0].predicted == ["up", "down", "down"]
+    assert result.metrics == pytest.approx({"accuracy": 2 / 3, "macro_f1": 2 / 3})
+    assert result.chance["chance_accuracy"] == pytest.approx(5 / 9)
+
+
 def test_only_the_median_rank_is_better_when_lower() -> None:
     assert lower_is_better("pairs/cross_modal/text_to_signal_median_rank")
+    assert lower_is_better("pairs/cross_modal/text_to_signal_median_rank_256d")
     assert not lower_is_better("pairs/cross_modal/text_to_signal_mrr")

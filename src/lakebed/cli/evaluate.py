@@ -1,7 +1,7 @@
 """`lakebed eval` and `lakebed compare`: measuring a model by a suite, and two measured models side by side."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,16 +16,23 @@ if TYPE_CHECKING:
 
     from lakebed.eval.compare import Comparison, Difference
     from lakebed.eval.record import Recorded
-    from lakebed.eval.run import Progress
+    from lakebed.eval.run import Evaluation, Progress
     from lakebed.eval.subject import Subject
     from lakebed.platform.registry import Registry
     from lakebed.platform.tracking import Tracking
 
 
+SUITE_HELP = "smoke, classification, cross_modal, sts, zero_shot, or a YAML file of your own."
+DATA_HELP = (
+    "Folder to read. classification: UCR/UEA sets, NAME/NAME_TRAIN.ts; cross_modal: captioned series, *test.json; "
+    "sts: sts-test.csv; zero_shot: UCR/UEA sets or accelerometer trials, with class_names.json."
+)
+
+
 def evaluate(
     model: str = typer.Option(DEFAULT_MODEL, "--model", "-m", help="Model reference: NAME@VERSION, ./folder, …"),
-    suite: str = typer.Option("smoke", "--suite", "-s", help="Name of a shipped suite, or a YAML file."),
-    data: Path | None = typer.Option(None, "--data", help="Folder of UCR/UEA sets, for a suite that reads one."),
+    suite: str = typer.Option("smoke", "--suite", "-s", help=SUITE_HELP),
+    data: Path | None = typer.Option(None, "--data", help=DATA_HELP),
     dimensions: int | None = typer.Option(None, min=1, help="Cut vectors to so many dimensions first."),
     only: list[str] = typer.Option([], "--only", help="Measure this data set only; may be repeated."),
     exclude: list[str] = typer.Option([], "--exclude", help="Leave this data set out; may be repeated."),
@@ -57,9 +64,8 @@ def evaluate(
         )
     for table in _score_tables(subject, recorded):
         console.out.print(table)
-    for one in recorded.evaluation.measured:
-        if one.data.filled:
-            console.err.print(f"note: {one.data.name}: {one.data.filled} missing values were interpolated")
+    for note in recorded.evaluation.notes:
+        console.err.print(f"note: {note}", markup=False)
     console.err.print(f"MLflow run {recorded.run_id}; {_versioned(subject)}")
     if json_file:
         write_figures(json_file, recorded.evaluation.figures())
@@ -134,23 +140,55 @@ def _cells(name: str, one: "Difference") -> tuple[str, str, str, str, str]:
 
 
 def _score_tables(subject: "Subject", recorded: "Recorded") -> "Iterator[Table]":
-    """A table per task: headline metrics by data set, then their means."""
+    """A table per task: headline metrics by data set, then their means; in brackets what guessing would score."""
     from rich.table import Table
 
     evaluation = recorded.evaluation
-    means = evaluation.means()
+    figures = evaluation.figures()
     for task in dict.fromkeys(one.task.name for one in evaluation.measured):
         measured = [one for one in evaluation.measured if one.task.name == task]
-        metrics = measured[0].task.headlines
-        table = Table(title=f"{subject.label} on {evaluation.suite.name}: {task}", title_justify="left")
+        columns = [(metric, measured[0].result.chance_of(metric)) for metric in measured[0].task.headlines]
+        caption = "in brackets: what guessing would score" if any(chance for _, chance in columns) else None
+        title = f"{subject.label} on {evaluation.suite.name}: {task}"
+        table = Table(title=title, title_justify="left", caption=caption, caption_justify="left")
         table.add_column("data set")
-        for metric in metrics:
+        for metric, _ in columns:
             table.add_column(metric, justify="right")
         for one in measured:
-            table.add_row(one.data.name, *(f"{one.result.metrics[metric]:.4f}" for metric in metrics))
+            table.add_row(*_score_cells(one.data.name, f"{one.data.name}/{task}", "", columns, figures))
         table.add_section()
-        table.add_row("mean", *(f"{means[f'mean/{task}/{metric}']:.4f}" for metric in metrics), style="bold")
+        for label, prefix, suffix in _overall_rows(evaluation, task):
+            cells = _score_cells(label, f"{prefix}/{task}", suffix, columns, figures)
+            table.add_row(*cells, style="bold" if label == "mean" else "")
         yield table
+
+
+def _overall_rows(evaluation: "Evaluation", task: str) -> "Iterator[tuple[str, str, str]]":
+    """Label, first part and ending of the keys of each row below the data sets."""
+    yield "mean", "mean", ""
+    halves = {one.half for one in evaluation.measured if one.in_halves and one.task.name == task}
+    for half in sorted(halves):
+        yield f"mean, {half} names", f"mean_{half}", ""
+    lengths = {length for entry in evaluation.suite.entries if entry.task == task for length in entry.dimensions}
+    for length in sorted(lengths):
+        yield f"mean, {length} dimensions", "mean", f"_{length}d"
+
+
+def _score_cells(
+    label: str,
+    prefix: str,
+    suffix: str,
+    columns: Sequence[tuple[str, str | None]],
+    figures: Mapping[str, float],
+) -> list[str]:
+    """A row: the label, then each metric, and its chance level in brackets where it is of the same key."""
+    cells = [label]
+    for metric, chance in columns:
+        value = figures.get(f"{prefix}/{metric}{suffix}")
+        guessed = None if chance is None or suffix else figures.get(f"{prefix}/{chance}")
+        brackets = "" if guessed is None else f" ({guessed:.4f})"
+        cells.append("" if value is None else f"{value:.4f}{brackets}")
+    return cells
 
 
 def _versioned(subject: "Subject") -> str:
