@@ -105,12 +105,20 @@ def encode_windows(
     check_dimensions(encoder.info, dimensions)
     for held in windows(items, size_of, window or Window()):
         work = encoder.prepare(held)
-        vectors = np.empty((len(held), encoder.info.dimensions), np.float32)
-        for batch in length_sorted_batches(work.costs, budget or Budget()):
-            vectors[batch] = _forward(encoder, work.take(batch))
-            if advance:
-                advance(len(batch))
+        vectors = forward_in_batches(encoder, work, budget, advance)
         yield Encoded(encoder.finish(vectors, dimensions), work.tokens, work.truncated, work.samples)
+
+
+def forward_in_batches(
+    encoder: Encoder, work: Prepared, budget: Budget | None = None, advance: Callable[[int], None] | None = None
+) -> VectorArray:
+    """Run prepared items in length-sorted batches; (n, native dimensions) float32 in their order."""
+    vectors = np.empty((len(work), encoder.info.dimensions), np.float32)
+    for batch in length_sorted_batches(work.costs, budget or Budget()):
+        vectors[batch] = _forward(encoder, work.take(batch))
+        if advance:
+            advance(len(batch))
+    return vectors
 
 
 def joined(
