@@ -12,7 +12,6 @@ from lakebed.platform.encoder.artifact import write_artifact
 from lakebed.platform.encoder.load import packaged_model
 from lakebed.platform.registry import Registry
 
-
 HERE = str(Path(__file__).parent)
 
 

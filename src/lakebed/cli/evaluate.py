@@ -30,7 +30,9 @@ DATA_HELP = (
 
 
 def evaluate(
-    model: str = typer.Option(DEFAULT_MODEL, "--model", "-m", help="Model reference: NAME@VERSION, ./folder, …"),
+    model: str = typer.Option(
+        DEFAULT_MODEL, "--model", "-m", help="Model reference: NAME@VERSION, ./folder, MODEL#128, …"
+    ),
     suite: str = typer.Option("smoke", "--suite", "-s", help=SUITE_HELP),
     data: Path | None = typer.Option(None, "--data", help=DATA_HELP),
     dimensions: int | None = typer.Option(None, min=1, help="Cut vectors to so many dimensions first."),
@@ -159,7 +161,8 @@ def _score_tables(subject: "Subject", recorded: "Recorded") -> "Iterator[Table]"
         table.add_section()
         for label, prefix, suffix in _overall_rows(evaluation, task):
             cells = _score_cells(label, f"{prefix}/{task}", suffix, columns, figures)
-            table.add_row(*cells, style="bold" if label == "mean" else "")
+            if any(cells[1:]):  # vectors that are short already have no figures at other lengths
+                table.add_row(*cells, style="bold" if label == "mean" else "")
         yield table
 
 
