@@ -85,6 +85,11 @@ class BertLayer:
         self.narrow = _linear(tensors, f"{name}.output.dense", device, dtype)
         self.narrow_norm = LayerNorm(fast, f"{name}.output.LayerNorm", shape.epsilon)
 
+    @property
+    def operations(self) -> int:
+        """Multiplications and additions of the linear layers for one token."""
+        return sum(linear.operations for linear in (self.project, self.mix, self.widen, self.narrow))
+
     def __call__(self, states: torch.Tensor, attention: Attention) -> torch.Tensor:
         """States (tokens, hidden) to states of the next layer."""
         states = self.mix_norm(self.mix.added(attention(self.project(states)), states))
@@ -106,6 +111,7 @@ class Bert:
         self.layers = [BertLayer(tensors, name, shape, device, dtype) for name in names]
         self.hidden = int(self.words.shape[1])
         self.window = len(self.positions)
+        self.operations_per_token = sum(layer.operations for layer in self.layers)
 
     @classmethod
     def load(cls, folder: Path, shape: BertShape, device: torch.device, dtype: torch.dtype) -> Self:

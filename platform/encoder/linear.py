@@ -21,9 +21,13 @@ _ONEDNN_ACTIVATIONS: Final[dict[Activation, tuple[str, str]]] = {
 
 
 class Linear:
-    """`x @ weight.T + bias` for weight (out, in); the methods say what comes after it."""
+    """`x @ weight.T + bias` for weight (out, in); the methods say what comes after it.
+
+    `operations` counts the multiplications and additions for one row.
+    """
 
     def __init__(self, weight: torch.Tensor, bias: torch.Tensor, device: torch.device, dtype: torch.dtype) -> None:
+        self.operations = 2 * weight.numel()
         self.bias = bias.to(device, dtype)
         self.fused = can_fuse(device, dtype)
         plain = weight.to(device, dtype).contiguous()
