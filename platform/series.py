@@ -23,7 +23,8 @@ def series_of(value: Any) -> FloatArray:
     """
     given = _array_of(value)
     _check_shape(given)
-    array = np.ascontiguousarray(np.atleast_2d(given), dtype=np.float64)
+    with np.errstate(over="ignore"):  # what a long double holds beyond float64 is found to be infinite below
+        array = np.ascontiguousarray(np.atleast_2d(given), dtype=np.float64)
     if not np.isfinite(array).all():
         channel, sample = (int(place) for place in np.argwhere(~np.isfinite(array))[0])
         raise InvalidItemError(
