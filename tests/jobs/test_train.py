@@ -1,12 +1,21 @@
 """Training: a seed makes a model, the same seed the same one, and nothing loads of a run that was stopped."""
 
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+
 import numpy as np
 import pytest
+import yaml
 
 from lakebed.jobs import alignment
 from lakebed.jobs.projection import principal_rotation, within_class_whitening
 from lakebed.jobs.train import train
 from lakebed.platform.config.recipe import Recipe
+from lakebed.platform.encoder.artifact import CARD, CONFIG, TENSORS, write_artifact
 from lakebed.platform.encoder.load import resolve_model
 from lakebed.platform.encoder.protocol import encode
 from lakebed.platform.errors import ArtifactError, ConfigError
@@ -62,6 +71,62 @@ def test_a_stopped_training_leaves_nothing_that_loads(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         train(TINY, tmp_path / "model", stop_at_writing)
     assert not (tmp_path / "model").exists()
+
+
+@contextmanager
+def _training(tmp_path, **changes):
+    """Run `lakebed train` in a process of its own; whatever a test leaves of it is killed."""
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(yaml.safe_dump(TINY.model_copy(update=changes).model_dump(mode="json")))
+    command = [sys.executable, "-m", "lakebed", "train", str(tmp_path / "model"), "--recipe", str(recipe)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def _wait_for_line(process, words):
+    said = []
+    for line in process.stderr:
+        said.append(line)
+        if words in line:
+            return
+    raise AssertionError("".join(said))
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)])
+def test_a_process_that_is_ended_while_it_trains_leaves_no_folder(tmp_path, number, code):
+    with _training(tmp_path, epochs=100_000) as process:
+        _wait_for_line(process, "epoch 3/")
+        process.send_signal(number)
+        assert process.wait() == code
+    assert not (tmp_path / "model").exists()
+
+
+def _wait_for_file(process, path):
+    deadline = time.monotonic() + 300
+    while not path.exists():
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)  # between two looks at the condition
+
+
+def test_a_process_that_is_killed_while_it_writes_leaves_nothing_that_loads(tmp_path):
+    folder = tmp_path / "model"
+    folder.mkdir()
+    os.mkfifo(folder / CARD)  # a pipe that nobody reads holds the writer there for good
+    with _training(tmp_path) as process:
+        _wait_for_file(process, folder / TENSORS)
+        process.kill()
+    (folder / CARD).unlink()
+    with pytest.raises(ArtifactError, match=f"no model here: {CONFIG}, {CARD} missing"):
+        resolve_model(str(folder))
+    (folder / CARD).write_text("# card")  # had it been written, too
+    with pytest.raises(ArtifactError, match=f"no model here: {CONFIG} missing"):
+        resolve_model(str(folder))
+    made = write_artifact(folder, {"name": "again"}, {"weight": np.ones(3)}, "# card")
+    assert resolve_model(str(folder)).digest == made.digest
 
 
 def test_a_pattern_that_does_not_fit_the_text_weights_is_refused(tmp_path):
