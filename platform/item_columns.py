@@ -110,7 +110,7 @@ class ItemColumns:
             return series_in(rows.column(self.series))
         if self.channels:
             channels = [numbers_in(rows.column(name)) for name in self.channels]
-            return [_joined(self.channels, values) for values in zip(*channels, strict=True)]
+            return [channels_joined(self.channels, values) for values in zip(*channels, strict=True)]
         return [None] * len(rows)
 
     @staticmethod
@@ -159,7 +159,7 @@ def _stacked(channels: list[Any]) -> Any:
     return channels
 
 
-def _joined(names: Sequence[str], values: Sequence[Any]) -> Any:
+def channels_joined(names: Sequence[str], values: Sequence[Any]) -> Any:
     """Join one row's channels; all null means that the row has no series."""
     absent = [name for name, value in zip(names, values, strict=True) if value is None]
     if len(absent) == len(values):
