@@ -60,8 +60,8 @@ def load(device: str, dtype: torch.dtype | None) -> MultiModalEncoder:
     assert isinstance(encoder, MultiModalEncoder)
     if dtype is None:
         return encoder
-    tower = TextTower(encoder.text.spec, encoder.device, dtype)
-    return MultiModalEncoder(encoder.info, tower, encoder.signal, encoder.layout)
+    encoder.text = TextTower(encoder.text.spec, encoder.device, dtype)
+    return encoder
 
 
 def text_part(encoder: MultiModalEncoder, vectors: VectorArray) -> VectorArray:

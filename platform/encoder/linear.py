@@ -1,8 +1,8 @@
 """A linear layer together with what follows it: an activation, or the addition of a residual.
 
 On CPUs whose oneDNN does it, weights are laid out once as its kernels want them, and what follows is done on each
-tile of the product before it is rounded and written: measured in docs/decisions/0013-our-own-bert-forward.md.
-Everywhere else these are torch's plain functions. Knows nothing of the model around it.
+tile of the product before it is rounded and written. Everywhere else these are torch's plain functions.
+Knows nothing of the model around it.
 """
 
 from typing import Final, Literal
