@@ -3,7 +3,7 @@
 from importlib.resources import files
 from pathlib import Path
 
-from lakebed.eval.suite import Suite
+from lakebed.platform.config.suite import Suite
 from lakebed.platform.errors import DatasetNotFoundError
 
 

@@ -6,13 +6,13 @@ from lakebed.eval.sources.human_captions import HumanCaptions
 from lakebed.eval.sources.named_classes import NamedClasses
 from lakebed.eval.sources.protocol import Source
 from lakebed.eval.sources.sentence_pairs import SentencePairs
-from lakebed.eval.suite import Classification, CrossModal, Entry, Level, Sts
 from lakebed.eval.tasks.classification import ClassificationTask
 from lakebed.eval.tasks.cross_modal import CrossModalTask
 from lakebed.eval.tasks.level import LevelTask
 from lakebed.eval.tasks.protocol import Task
 from lakebed.eval.tasks.sts import StsTask
 from lakebed.eval.tasks.zero_shot import ZeroShotTask
+from lakebed.platform.config.suite import Classification, CrossModal, Entry, Level, Sts
 
 
 def source_of(entry: Entry) -> Source:

@@ -13,7 +13,7 @@ from lakebed.eval import figures
 from lakebed.eval.entries import source_of
 from lakebed.eval.run import Evaluation, Progress, evaluate
 from lakebed.eval.subject import DIMENSIONS, FULL_LENGTH, MODEL_DIGEST, Subject
-from lakebed.eval.suite import Suite
+from lakebed.platform.config.suite import Suite
 from lakebed.platform.encoder.load import Device
 from lakebed.platform.encoder.protocol import check_dimensions
 from lakebed.platform.machine import code_version, machine

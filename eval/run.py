@@ -14,8 +14,8 @@ import pyarrow as pa
 
 from lakebed.eval.datasets import Dataset
 from lakebed.eval.entries import source_of, task_of
-from lakebed.eval.suite import Suite
 from lakebed.eval.tasks.protocol import Task, TaskResult, Vectors, at_length
+from lakebed.platform.config.suite import Suite
 from lakebed.platform.encoder.protocol import Encoder, check_dimensions, encode
 from lakebed.platform.errors import LakebedError
 

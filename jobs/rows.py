@@ -3,16 +3,15 @@
 Pure functions on Arrow tables. A bad row becomes an InvalidItemError in its place, so its batch goes on.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from lakebed.platform.config.embed import ColumnsConfig, EmbedJob
 from lakebed.platform.errors import InvalidItemError, TableError
+from lakebed.platform.item_columns import channels_joined, is_channel, is_series, numbers_in, series_in
 from lakebed.platform.items import Item
 from lakebed.platform.lake.fragments import Snapshot
 
@@ -62,72 +61,16 @@ class RowMapping:
 
     def _series(self, rows: pa.Table) -> list[Any]:
         if self.columns.series:
-            return series_of(rows.column(self.columns.series))
+            return series_in(_whole(rows.column(self.columns.series)))
         if self.columns.channels:
-            channels = [numbers_of(rows.column(name)) for name in self.columns.channels]
-            return [self._joined(values) for values in zip(*channels, strict=True)]
+            names = self.columns.channels
+            channels = [numbers_in(_whole(rows.column(name))) for name in names]
+            return [channels_joined(names, values) for values in zip(*channels, strict=True)]
         return [None] * len(rows)
 
-    def _joined(self, values: Sequence[Any]) -> Any:
-        """Join one row's channels; all null means that the row has no series."""
-        absent = [name for name, value in zip(self.columns.channels, values, strict=True) if value is None]
-        if len(absent) == len(values):
-            return None
-        if absent:
-            return InvalidItemError(f"channel {absent[0]!r} is null", code="null_channel")
-        if len({len(value) for value in values}) == 1:
-            return np.stack(values)
-        return list(values)  # ragged: Item.of names the channel
 
-
-def numbers_of(column: pa.ChunkedArray) -> list[Any]:
-    """Return each row's list of numbers as an array, or None; a null number becomes NaN."""
-    values, bounds, absent = _lists(column)
-    numbers = values.to_numpy(zero_copy_only=False)
-    return [
-        None if missing else numbers[start:stop]
-        for start, stop, missing in zip(bounds, bounds[1:], absent, strict=False)
-    ]
-
-
-def series_of(column: pa.ChunkedArray) -> list[Any]:
-    """Return each row's series: an array of channels x samples, a ragged list of arrays, an error, or None."""
-    if not is_list(column.type.value_type):
-        return numbers_of(column)
-    values, bounds, absent = _lists(column)
-    channels = numbers_of(pa.chunked_array([values]))
-    return [
-        None if missing else _stacked(channels[start:stop])
-        for start, stop, missing in zip(bounds, bounds[1:], absent, strict=False)
-    ]
-
-
-def _stacked(channels: list[Any]) -> Any:
-    if any(channel is None for channel in channels):
-        place = next(place for place, channel in enumerate(channels) if channel is None)
-        return InvalidItemError(f"channel {place} is null", code="null_channel")
-    if channels and len({len(channel) for channel in channels}) == 1:
-        return np.stack(channels)
-    return channels
-
-
-def _lists(column: pa.ChunkedArray) -> tuple[pa.Array, npt.NDArray[Any], npt.NDArray[Any]]:
-    """Take lists of any kind apart: their values end to end, n + 1 bounds in them, and which of n are null."""
-    array = pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
-    lists = array if pa.types.is_list(array.type) else array.cast(pa.list_(array.type.value_type))
-    offsets = lists.offsets.to_numpy()
-    values = lists.values.slice(offsets[0], offsets[-1] - offsets[0])  # a batch is a slice of a larger block
-    return values, offsets - offsets[0], lists.is_null().to_numpy(zero_copy_only=False)
-
-
-def is_list(kind: pa.DataType) -> bool:
-    """Whether values of a type are lists."""
-    return bool(
-        pa.types.is_list(kind)
-        or pa.types.is_large_list(kind)
-        or pa.types.is_fixed_size_list(kind)
-        or pa.types.is_list_view(kind)
-    )
+def _whole(column: pa.ChunkedArray) -> pa.Array:
+    return pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
 
 
 def check_columns(snapshot: Snapshot, columns: ColumnsConfig) -> None:
@@ -140,16 +83,12 @@ def check_columns(snapshot: Snapshot, columns: ColumnsConfig) -> None:
             raise _wrong_type(snapshot, columns.text, kind, "text")
     if columns.series:
         kind = snapshot.field(columns.series).type
-        if not (_is_numbers(kind) or (is_list(kind) and _is_numbers(kind.value_type))):
+        if not is_series(kind):
             raise _wrong_type(snapshot, columns.series, kind, "a list of lists of numbers")
     for name in columns.channels:
         kind = snapshot.field(name).type
-        if not _is_numbers(kind):
+        if not is_channel(kind):
             raise _wrong_type(snapshot, name, kind, "a list of numbers")
-
-
-def _is_numbers(kind: pa.DataType) -> bool:
-    return is_list(kind) and (pa.types.is_integer(kind.value_type) or pa.types.is_floating(kind.value_type))
 
 
 def _wrong_type(snapshot: Snapshot, name: str, kind: pa.DataType, wanted: str) -> TableError:

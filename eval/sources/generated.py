@@ -8,8 +8,8 @@ from typing import Final
 import numpy as np
 
 from lakebed.eval.datasets import Dataset, Part
-from lakebed.eval.suite import CrossModal, Level
 from lakebed.platform import synthesis
+from lakebed.platform.config.suite import CrossModal, Level
 from lakebed.platform.items import Item
 
 _ORIGIN: Final = "lakebed.platform.synthesis"

@@ -12,8 +12,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from lakebed.eval.datasets import Dataset, LabelArray, Part
-from lakebed.eval.suite import LinearProbe, NearestNeighbours
 from lakebed.eval.tasks.protocol import ExampleScores, TaskResult, Vectors
+from lakebed.platform.config.suite import LinearProbe, NearestNeighbours
 from lakebed.platform.encoder.prepared import VectorArray
 from lakebed.platform.errors import ConfigError
 

@@ -4,12 +4,15 @@ Knows neither how data is read nor how a task is computed.
 """
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal, Self
 
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
 
 from lakebed.platform.config.base import Config
 from lakebed.platform.errors import ConfigError
+
+TEMPLATES: Final = ("{}", "a recording of {}", "a time series of {}", "sensor readings: {}")
+"""Sentences that class words are put into; written before anything was measured with them, and not tuned since."""
 
 
 class LinearProbe(Config):
@@ -29,14 +32,38 @@ class NearestNeighbours(Config):
     """Number of neighbours."""
 
 
-class Classification(Config):
-    """Labelled time series with a default train and test split; vectors stay frozen."""
+class _Measured(Config):
+    """What every entry has."""
 
-    task: Literal["classification"]
-    """Chooses this kind of entry."""
+    dimensions: tuple[PositiveInt, ...] = ()
+    """Measure vectors cut to these lengths too: figures that end in `_256d`, from the same embedding pass."""
 
-    source: Literal["bundled", "folder"]
-    """`bundled`: the sets that the installed aeon carries; `folder`: NAME/NAME_{TRAIN,TEST}.ts under a folder."""
+    @property
+    def reads_folder(self) -> bool:
+        """Whether `--data` has something to say to it."""
+        return False
+
+    @property
+    def in_halves(self) -> bool:
+        """Whether means over the two fixed halves of the data sets are figures too."""
+        return False
+
+    def of_folder(self, folder: Path) -> Self:
+        """Return the entry with the folder that `--data` gave."""
+        return self.model_copy(update={"path": folder}) if self.reads_folder else self
+
+
+class _OneSet(_Measured):
+    """An entry that measures one data set."""
+
+    @property
+    def known_as(self) -> str | None:
+        """What `--only` and `--exclude` call it."""
+        raise NotImplementedError
+
+
+class _Sets(_Measured):
+    """An entry that measures data sets found in a folder."""
 
     path: Path | None = None
     """The folder; given here or by `--data`."""
@@ -46,6 +73,16 @@ class Classification(Config):
 
     exclude: tuple[str, ...] = ()
     """Sets to leave out."""
+
+
+class Classification(_Sets):
+    """Labelled time series with a default train and test split; vectors stay frozen."""
+
+    task: Literal["classification"]
+    """Chooses this kind of entry."""
+
+    source: Literal["bundled", "folder"]
+    """`bundled`: the sets that the installed aeon carries; `folder`: NAME/NAME_{TRAIN,TEST}.ts under a folder."""
 
     linear_probe: LinearProbe = LinearProbe()
     """The probe."""
@@ -59,24 +96,136 @@ class Classification(Config):
             raise ValueError("path is for source: folder")
         return self
 
+    @property
+    def reads_folder(self) -> bool:
+        """Bundled sets lie where aeon is installed."""
+        return self.source == "folder"
 
-class CrossModal(Config):
-    """Retrieval between captions and the series they describe, on generated pairs of the test split."""
+    @property
+    def in_halves(self) -> bool:
+        """An archive is large enough to choose on one half and report on the other."""
+        return self.source == "folder"
+
+
+class ZeroShot(_Sets):
+    """Signals classified by the words for their classes: no label is ever seen."""
+
+    task: Literal["zero_shot"]
+    """Chooses this kind of entry."""
+
+    class_names: Path | None = None
+    """JSON of the words: `{"SET": {"names": {"label": "words"}}}`; by default class_names.json of the folder."""
+
+    templates: tuple[str, ...] = Field(default=TEMPLATES, min_length=1)
+    """Sentences with one `{}` for the words of a class; their vectors are averaged."""
+
+    @field_validator("templates")
+    @classmethod
+    def _each_has_a_place_for_words(cls, templates: tuple[str, ...]) -> tuple[str, ...]:
+        for template in templates:
+            if template.count("{}") != 1:
+                raise ValueError(f"{template!r} needs one {{}} where the words of a class go")
+        return templates
+
+    @property
+    def reads_folder(self) -> bool:
+        """There is nothing bundled with class words."""
+        return True
+
+    @property
+    def in_halves(self) -> bool:
+        """As for classification."""
+        return True
+
+
+class CrossModal(_OneSet):
+    """Retrieval between captions and the series they describe: generated pairs of the test split, or people's."""
 
     task: Literal["cross_modal"]
     """Chooses this kind of entry."""
 
+    source: Literal["generated", "folder", "either"] = "generated"
+    """`folder`: captions that people wrote, *test.json of a folder; `either`: those when there is a folder."""
+
+    path: Path | None = None
+    """The folder; given here or by `--data`."""
+
     name: str = "synthetic"
-    """Name of the data set in figures."""
+    """Name of the generated data set in figures; a folder's is its own."""
 
     pool: PositiveInt = 1000
-    """Pairs in the pool: every caption is asked against so many series, and the other way round."""
+    """Generated pairs: every caption is asked against so many series, and the other way round."""
 
     seed: int = 20261121
     """Seed of the generated pairs."""
 
+    @model_validator(mode="after")
+    def _generated_pairs_have_no_path(self) -> "CrossModal":
+        if self.source == "generated" and self.path is not None:
+            raise ValueError("path is for source: folder, or either")
+        return self
 
-Entry = Annotated[Classification | CrossModal, Field(discriminator="task")]
+    @property
+    def reads_folder(self) -> bool:
+        """Unless it is told to generate."""
+        return self.source != "generated"
+
+    @property
+    def is_generated(self) -> bool:
+        """Whether it measures generated pairs."""
+        return self.source == "generated" or (self.source == "either" and self.path is None)
+
+    @property
+    def known_as(self) -> str | None:
+        """The name of the generated pairs, or the folder's."""
+        return self.name if self.is_generated else _folder_name(self.path)
+
+
+class Level(_OneSet):
+    """Two series that differ in level only, and their captions: which belongs to which."""
+
+    task: Literal["level"]
+    """Chooses this kind of entry."""
+
+    name: str = "levels"
+    """Name of the data set in figures."""
+
+    pairs: PositiveInt = 300
+    """How many pairs of series are generated."""
+
+    seed: int = 20261121
+    """Seed of the generated pairs."""
+
+    @property
+    def known_as(self) -> str | None:
+        """Its name."""
+        return self.name
+
+
+class Sts(_OneSet):
+    """Sentence pairs with a human similarity score, in the form of the STS benchmark."""
+
+    task: Literal["sts"]
+    """Chooses this kind of entry."""
+
+    path: Path | None = None
+    """The folder of sts-dev.csv and sts-test.csv; given here or by `--data`."""
+
+    split: Literal["dev", "test"] = "test"
+    """Which of the files."""
+
+    @property
+    def reads_folder(self) -> bool:
+        """There is nothing bundled."""
+        return True
+
+    @property
+    def known_as(self) -> str | None:
+        """The folder's name."""
+        return _folder_name(self.path)
+
+
+Entry = Annotated[Classification | CrossModal | Level | Sts | ZeroShot, Field(discriminator="task")]
 
 
 class Suite(Config):
@@ -89,7 +238,7 @@ class Suite(Config):
     """One line on what it tells."""
 
     dimensions: PositiveInt | None = None
-    """Cut vectors to so many dimensions (Matryoshka); none means full length. `--dimensions` overrides it."""
+    """Cut all vectors to so many dimensions (Matryoshka); none means full length. `--dimensions` overrides it."""
 
     entries: tuple[Entry, ...] = Field(min_length=1)
     """What is measured."""
@@ -103,32 +252,25 @@ class Suite(Config):
         dimensions: int | None = None,
     ) -> "Suite":
         """Return the suite narrowed by options of one run; raises ConfigError when one of them has no effect."""
-        if data is not None and not any(_reads_folder(entry) for entry in self.entries):
+        if data is not None and not any(entry.reads_folder for entry in self.entries):
             raise ConfigError(f"suite {self.name} reads no folder of data sets", hint="leave --data out")
-        generated = {entry.name for entry in self.entries if isinstance(entry, CrossModal)}
-        real = [tuple(name for name in given if name not in generated) for given in (names, exclude)]
+        given = [entry if data is None else entry.of_folder(data) for entry in self.entries]
+        single = {entry.known_as for entry in given if isinstance(entry, _OneSet)}
+        found = [name for name in names if name not in single]
         entries: list[Entry] = []
-        for entry in self.entries:
-            if isinstance(entry, CrossModal):
-                if entry.name not in exclude and (not names or entry.name in names):
+        for entry in given:
+            if isinstance(entry, _OneSet):
+                if entry.known_as not in exclude and (not names or entry.known_as in names):
                     entries.append(entry)
-            elif not names or real[0]:
-                entries.append(_narrowed(entry, data, *real))
+            elif found or not names:
+                left_out = (*entry.exclude, *(name for name in exclude if name not in single))
+                entries.append(
+                    entry.model_copy(update={"names": tuple(found) or entry.names, "exclude": left_out})
+                )
         if not entries:
             raise ConfigError(f"suite {self.name}: these options leave no data set")
         return self.model_copy(update={"entries": tuple(entries), "dimensions": dimensions or self.dimensions})
 
 
-def _reads_folder(entry: Entry) -> bool:
-    return isinstance(entry, Classification) and entry.source == "folder"
-
-
-def _narrowed(
-    entry: Classification, data: Path | None, names: tuple[str, ...], exclude: tuple[str, ...]
-) -> Classification:
-    changes: dict[str, object] = {"exclude": (*entry.exclude, *exclude)}
-    if names:
-        changes["names"] = names
-    if data is not None and _reads_folder(entry):
-        changes["path"] = data
-    return entry.model_copy(update=changes)
+def _folder_name(path: Path | None) -> str | None:
+    return None if path is None else path.resolve().name

@@ -10,7 +10,7 @@ from lakebed.eval.catalogue import find_suite, shipped_suites
 from lakebed.eval.record import EXPERIMENT, Recorded, evaluate_and_record
 from lakebed.eval.run import EXAMPLE_SCHEMA, evaluate
 from lakebed.eval.subject import Subject, resolve_subject
-from lakebed.eval.suite import Suite
+from lakebed.platform.config.suite import Suite
 from lakebed.platform.encoder.fake import FakeEncoder
 from lakebed.platform.encoder.prepared import Prepared, VectorArray
 from lakebed.platform.errors import ConfigError, DatasetNotFoundError, LakebedError

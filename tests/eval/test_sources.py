@@ -10,7 +10,7 @@ import pytest
 from lakebed.eval.datasets import Dataset
 from lakebed.eval.entries import source_of
 from lakebed.eval.relevance import right_answers
-from lakebed.eval.suite import CrossModal, Level, Sts, ZeroShot
+from lakebed.platform.config.suite import CrossModal, Level, Sts, ZeroShot
 from lakebed.platform.errors import ConfigError, DatasetNotFoundError
 
 STS = (

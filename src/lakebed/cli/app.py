@@ -75,5 +75,6 @@ def quiet_libraries() -> None:
         ("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0"),
         ("TOKENIZERS_PARALLELISM", "false"),
         ("HF_HUB_DISABLE_TELEMETRY", "1"),
+        ("OMP_WAIT_POLICY", "PASSIVE"),  # spinning threads starve the others of a busy machine
     ):
         os.environ.setdefault(name, value)
