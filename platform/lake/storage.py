@@ -5,6 +5,7 @@ Knows nothing of tables.
 
 import os
 import posixpath
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final, NoReturn
@@ -22,7 +23,7 @@ _UNREACHABLE: Final = (
     "connection refused", "connect error", "could not connect", "dns error", "timed out", "timeout",
 )  # fmt: skip
 _DENIED: Final = (
-    "403", "forbidden", "access denied", "accessdenied", "access key id", "invalidaccesskey", "signature",
+    "forbidden", "access denied", "accessdenied", "access key id", "invalidaccesskey", "signature",
     "unable to locate credentials", "no credentials", "credential provider",
 )  # fmt: skip
 _ABSENT: Final = ("nosuchbucket", "bucket does not exist", "no files in log segment", "does not exist")
@@ -138,7 +139,8 @@ def _translate(uri: str, error: Exception) -> NoReturn:
     seen = f"{type(error).__name__} {text}".lower()
     if any(word in seen for word in _ABSENT) or isinstance(error, FileNotFoundError):
         raise TableNotFoundError(f"{uri}: there is no table", hint="check the path") from error
-    if any(word in seen for word in _DENIED) or isinstance(error, PermissionError):
+    denied = re.search(r"\b403\b", seen) or any(word in seen for word in _DENIED)  # not the port of a store: 44037
+    if denied or isinstance(error, PermissionError):
         raise TableError(f"{uri}: access is denied", hint="check AWS_ACCESS_KEY_ID and its rights") from error
     if any(word in seen for word in _UNREACHABLE):
         place = s3_settings().endpoint_url or "S3"

@@ -135,8 +135,11 @@ def test_a_file_that_is_no_parquet_is_named(tmp_path: Path) -> None:
         open_table(TableConfig(uri=str(tmp_path / "t")))
 
 
-def test_a_store_that_does_not_answer_is_unreachable(monkeypatch: pytest.MonkeyPatch, free_port: int) -> None:
-    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{free_port}")
+@pytest.mark.parametrize("port", [None, 4033], ids=["free", "with the digits of 403"])
+def test_a_store_that_does_not_answer_is_unreachable(
+    monkeypatch: pytest.MonkeyPatch, free_port: int, port: int | None
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port or free_port}")
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "b")
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
