@@ -14,8 +14,7 @@ import torch
 from scipy.stats import spearmanr
 
 from benchmarks.machine import arguments, report
-from lakebed.jobs.alignment import embed_texts
-from lakebed.jobs.projection import principal_rotation
+from lakebed.jobs.alignment import texts_of
 from lakebed.platform.encoder.multimodal import fast_dtype
 from lakebed.platform.encoder.prepared import VectorArray
 from lakebed.platform.encoder.text_tower import TextSpec, TextTower, weights_folder
@@ -45,6 +44,18 @@ def correlation(first: VectorArray, second: VectorArray, scores: list[float]) ->
     return float(spearmanr((first * second).sum(1) / norms, scores)[0])
 
 
+def embed(texts: list[str], tower: TextTower) -> VectorArray:
+    """Return plain text vectors (n, dimensions)."""
+    vectors: VectorArray = texts_of(texts, tower, 1).plain.numpy()
+    return vectors
+
+
+def principal_rotation(vectors: VectorArray) -> VectorArray:
+    """Return the orthogonal matrix that puts the directions of most energy first. Not centred."""
+    _, directions = np.linalg.eigh((vectors.T @ vectors).astype(np.float64))
+    return np.asarray(directions[:, ::-1], np.float32)
+
+
 def main() -> None:
     """Measure every rotation at every length."""
     parser = arguments(__doc__)
@@ -53,9 +64,9 @@ def main() -> None:
     device = torch.device("cpu")
     tower = TextTower(TextSpec.of(), device, fast_dtype(device))
     left, right, scores = pairs(options.data)
-    first, second = embed_texts(left, tower), embed_texts(right, tower)
-    words = embed_texts(random_words(CORPUS), tower)
-    captions = embed_texts([pair.caption for pair in captioned_series(CORPUS, seed=0, split="train")], tower)
+    first, second = embed(left, tower), embed(right, tower)
+    words = embed(random_words(CORPUS), tower)
+    captions = embed([pair.caption for pair in captioned_series(CORPUS, seed=0, split="train")], tower)
     rotations = {
         "as_they_come": np.eye(tower.dimensions, dtype=np.float32),
         "random_words": principal_rotation(words),

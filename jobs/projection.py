@@ -1,4 +1,4 @@
-"""Fitting the fixed half of the signal tower: thresholds, whitening, projection and the order of the detail part.
+"""Fitting the fixed half of the signal tower: thresholds, whitening, projection and rotation.
 
 Everything comes from generated series (`platform/corpus.py`); no recorded data is read.
 """
@@ -17,25 +17,36 @@ from lakebed.platform.items import FloatArray
 
 @dataclass(frozen=True, eq=False)
 class Projection:
-    """Thresholds of the kernels, mean feature (F,), and projection (F, width) to an isotropic basis."""
+    """What is fitted on series alone.
+
+    Thresholds of the kernels; mean feature (F,); scale (F,) that brings features to comparable spread; matrix
+    (F, width) from centred features, unscaled, to an isotropic basis.
+    """
 
     biases: VectorArray
     mean: VectorArray
+    scale: VectorArray
     matrix: VectorArray
 
 
 def fit_projection(recipe: Recipe, width: int) -> Projection:
     """Fit thresholds and projection for `width` shape dimensions."""
     generator = np.random.default_rng([recipe.seed, 1])
-    biases = convolution.fit_biases(
-        convolution.as_channels(_walks_with_sines(recipe.bias_series, generator)), recipe.quantiles
-    )
+    walks = _walks_with_sines(recipe.bias_series // 2, generator)
+    others = varied_series(recipe.bias_series - len(walks), convolution.LENGTH, generator)
+    biases = convolution.fit_biases(convolution.as_channels(np.concatenate([walks, others])), recipe.quantiles)
     views = view_features(recipe, biases, generator)
-    whitening = within_class_whitening(views, recipe.shrinkage, recipe.power)
     flat = views.reshape(-1, views.shape[-1])
-    mean = flat.mean(0)
-    matrix = leading_directions(flat - mean, whitening, width, generator)
-    return Projection(biases, mean, matrix)
+    mean, scale = flat.mean(0), _scale(flat, len(recipe.quantiles))
+    basis = principal_directions(torch.from_numpy((flat - mean) * scale), recipe.reduced, generator)
+    reduced = (((views - mean) * scale).reshape(flat.shape) @ basis).reshape(*views.shape[:2], -1)
+    whitening = within_class_whitening(reduced, recipe.shrinkage, recipe.power, flat.shape[1])
+    directions = leading_directions(reduced.reshape(len(flat), -1), whitening, width, generator)
+    # The rotation spreads variance evenly over dimensions: signs per channel then keep channels apart, where
+    # leading components of different channels would interfere, and a probe that standardises each dimension does
+    # not undo the whitening's exponent.
+    rotated = directions @ random_rotation(width, np.random.default_rng([recipe.seed, 6, recipe.rotation]))
+    return Projection(biases, mean, scale, np.asarray(scale[:, None] * (basis @ rotated), np.float32))
 
 
 def view_features(recipe: Recipe, biases: VectorArray, generator: np.random.Generator) -> VectorArray:
@@ -46,40 +57,49 @@ def view_features(recipe: Recipe, biases: VectorArray, generator: np.random.Gene
     return np.stack([convolution.cpu_features(convolution.as_channels(view), biases, threads) for view in views])
 
 
-def within_class_whitening(views: VectorArray, shrinkage: float, power: float) -> VectorArray:
-    """A matrix (F, F) that weighs down what altering a series changes: (Sw + shrinkage tr(Sw)/F I) ** power.
+def _scale(features: VectorArray, quantiles: int) -> VectorArray:
+    """1 for proportions; the other features, which differ in size, are brought to a proportion's spread."""
+    proportion = convolution.is_proportion(quantiles)
+    spread = features.std(0)
+    usual = np.median(spread[proportion])
+    return np.where(proportion, 1, usual / np.maximum(spread, usual * 1e-3)).astype(np.float32)
 
-    Sw is the covariance within the versions of one series, as in within-class covariance normalisation (Hatch,
-    Kajarekar and Stolcke 2006), here with a softer exponent.
+
+def principal_directions(rows: torch.Tensor, count: int, generator: np.random.Generator) -> VectorArray:
+    """The `count` leading right singular vectors of centred rows (n, F), as columns (F, count)."""
+    torch.manual_seed(int(generator.integers(2**31)))
+    _, _, directions = torch.svd_lowrank(rows, q=min(count, *rows.shape), niter=2)
+    return np.asarray(directions.numpy(), np.float32)
+
+
+def within_class_whitening(views: VectorArray, shrinkage: float, power: float, dimensions: int) -> VectorArray:
+    """A matrix (w, w) that weighs down what altering a series changes: (Sw + shrinkage tr(Sw)/D I) ** power.
+
+    Sw is the covariance of views (versions, series, w) within the versions of one series, as in within-class
+    covariance normalisation (Hatch, Kajarekar and Stolcke 2006), here with a softer exponent. D, `dimensions`, is
+    that of the space that the w directions were taken from.
     """
     count, series, width = views.shape
     within = torch.from_numpy((views - views.mean(0)).reshape(-1, width))
     covariance = within.T @ within / (series * (count - 1))
     values, vectors = np.linalg.eigh(covariance.numpy())
     values = np.maximum(values, 0)
-    scaled = (values + shrinkage * values.mean()) ** power
+    scaled = (values + shrinkage * values.sum() / dimensions) ** power
     return np.asarray((vectors * scaled) @ vectors.T, np.float32)
 
 
 def leading_directions(
     features: VectorArray, whitening: VectorArray, width: int, generator: np.random.Generator
 ) -> VectorArray:
-    """Projection (F, width): whitened, cut to the principal directions, then rotated at random.
-
-    The rotation spreads variance evenly over dimensions, so that signs per channel keep channels apart; without it
-    the leading components of different channels interfere.
-    """
+    """Projection (w, width): whitened, then cut to the directions of most energy."""
     whitened = torch.from_numpy(features) @ torch.from_numpy(whitening)
-    torch.manual_seed(int(generator.integers(2**31)))
-    _, _, directions = torch.svd_lowrank(whitened, q=min(width + SPARE_DIRECTIONS, *whitened.shape), niter=3)
+    return whitening @ principal_directions(whitened, width + SPARE_DIRECTIONS, generator)[:, :width]
+
+
+def random_rotation(width: int, generator: np.random.Generator) -> VectorArray:
+    """A random orthogonal matrix (width, width)."""
     rotation, _ = np.linalg.qr(generator.standard_normal((width, width)))
-    return np.asarray(whitening @ directions[:, :width].numpy() @ rotation.astype(np.float32), np.float32)
-
-
-def principal_rotation(vectors: VectorArray) -> VectorArray:
-    """Orthogonal (d, d) that puts the directions of most energy first, for truncation. Not centred."""
-    _, directions = np.linalg.eigh((vectors.T @ vectors).astype(np.float64))
-    return np.asarray(directions[:, ::-1], np.float32)
+    return np.asarray(rotation, np.float32)
 
 
 def _walks_with_sines(count: int, generator: np.random.Generator) -> FloatArray:

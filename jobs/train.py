@@ -1,7 +1,7 @@
-"""Making a model from a recipe: fit the projection, train the alignment head, measure, write the artifact.
+"""Making a model from a recipe: fit the projection, train both description heads, measure, write the artifact.
 
-Reads nothing but the text weights: every series is generated from the seed. The artifact appears whole or not at
-all.
+Reads nothing but the text weights: every series and sentence is generated from the seed. The artifact appears
+whole or not at all.
 """
 
 import time
@@ -13,16 +13,20 @@ import numpy as np
 import torch
 
 from lakebed.jobs import alignment
-from lakebed.jobs.projection import Projection, fit_projection, principal_rotation
+from lakebed.jobs.projection import Projection, fit_projection, random_rotation
+from lakebed.jobs.prose import sentences
+from lakebed.platform.captions import bare_phrases
 from lakebed.platform.config.recipe import Recipe
-from lakebed.platform.corpus import varied_series
 from lakebed.platform.encoder.artifact import CONFIG, Artifact, write_artifact
 from lakebed.platform.encoder.convolution import LENGTH
+from lakebed.platform.encoder.description import DescriptionSpec
 from lakebed.platform.encoder.layout import Layout
-from lakebed.platform.encoder.multimodal import choose_device, configuration, fast_dtype
-from lakebed.platform.encoder.signal_tower import LEVEL_DIMENSIONS, SignalTower, SignalWeights, prepare_channels
+from lakebed.platform.encoder.multimodal import Parts, choose_device, configuration, fast_dtype
+from lakebed.platform.encoder.prepared import VectorArray
+from lakebed.platform.encoder.signal_tower import Shares, SignalWeights
 from lakebed.platform.encoder.text_tower import TextSpec, TextTower
 from lakebed.platform.errors import ArtifactError, ConfigError
+from lakebed.platform.outlines import outlined_series
 from lakebed.platform.synthesis import captioned_series
 
 Say = Callable[[str], None]
@@ -37,75 +41,138 @@ def train(recipe: Recipe, folder: Path, say: Say) -> Artifact:
             f"{folder}: a model is there already", hint="choose another folder, or remove it first"
         )
     started = time.monotonic()
-    layout = Layout(recipe.pattern, recipe.detail_share)
-    spec = TextSpec.of(recipe.text)
+    parts = Parts(
+        TextSpec.of(recipe.text),
+        DescriptionSpec(recipe.layer, recipe.angle),
+        Shares(recipe.description_share, recipe.meaning_share, recipe.level_share),
+        Layout(recipe.pattern),
+    )
     device = choose_device("cpu")
-    tower = TextTower(spec, device, fast_dtype(device))
-    if tower.dimensions != layout.shared:
+    tower = TextTower(parts.text, device, fast_dtype(device))
+    if tower.dimensions != parts.layout.shared:
         raise ConfigError(
-            f"pattern: {layout.shared} shared dimensions, but the text weights have {tower.dimensions}"
+            f"pattern: {parts.layout.shared} shared dimensions, but the text weights have {tower.dimensions}"
         )
     say(f"fitting the projection on {recipe.corpus} generated series, {recipe.views} versions of each")
-    projection = fit_projection(recipe, layout.detail - LEVEL_DIMENSIONS)
-    head, figures = _train_head(recipe, tower, projection, say)
-    weights = _with_rotation(recipe, projection, head, layout.detail)
+    projection = fit_projection(recipe, recipe.shapes)
+    tensors, figures = _train_heads(recipe, tower, projection, say)
     say("writing the artifact")
-    config = configuration(spec, layout, recipe.name, recipe.model_dump(mode="json"))
-    artifact = write_artifact(folder, config, weights.tensors(), _card(recipe, spec, layout, figures))
+    config = configuration(parts, recipe.name, recipe.model_dump(mode="json"))
+    artifact = write_artifact(folder, config, tensors, _card(recipe, parts, figures))
     say(f"made {folder} in {time.monotonic() - started:.0f} s, digest {artifact.digest[:12]}")
     return artifact
 
 
-def _train_head(
+def _train_heads(
     recipe: Recipe, tower: TextTower, projection: Projection, say: Say
-) -> tuple[alignment.Head, dict[str, float]]:
-    say(f"describing {recipe.pairs} generated series in words")
-    drawn = captioned_series(recipe.pairs, seed=recipe.seed, split="train", brief=recipe.brief)
-    pairs = alignment.pairs_of(drawn, tower, projection.biases, projection.mean)
-    say(f"training the alignment head, {recipe.epochs} epochs")
-    head = alignment.train_head(
-        pairs, recipe, lambda epoch, loss: say(f"  epoch {epoch}/{recipe.epochs}: loss {loss:.3f}")
+) -> tuple[dict[str, Any], dict[str, float]]:
+    """Every tensor of the model, and how well texts and signals unseen in training find each other."""
+    say(f"describing {recipe.pairs} generated series and {recipe.outlines} short curves in words")
+    seed, layer = recipe.seed, recipe.layer
+    families = [
+        alignment.pairs_of(drawn, tower, layer, projection)
+        for drawn in (
+            captioned_series(recipe.pairs, seed=seed, split="train", brief=recipe.brief),
+            outlined_series(recipe.outlines, seed=seed),
+        )
+    ]
+    say(f"training the description heads, {recipe.epochs} epochs")
+    text, signal = alignment.train_heads(
+        families, recipe, lambda epoch, loss: say(f"  epoch {epoch}/{recipe.epochs}: loss {loss:.3f}")
     )
-    held_out = captioned_series(_TEST_PAIRS, seed=recipe.seed, split="test")
-    test = alignment.pairs_of(held_out, tower, projection.biases, projection.mean)
-    figures = alignment.recall(test.texts, alignment.embed_signals(test, head), (1, 5, 10))
+    rotation = _principal_rotation(torch.cat([alignment.described_by(family.texts, text) for family in families]))
+    text, signal = text | {"out": text["out"] @ rotation}, signal | {"head_out": signal["head_out"] @ rotation}
+    say(f"fitting the gate on {recipe.prose} sentences that describe nothing")
+    phrases = alignment.texts_of(bare_phrases(recipe.phrases, seed=seed), tower, layer)
+    descriptions = [alignment.evidence_of(texts, text) for texts in (*(f.texts for f in families), phrases)]
+    gate = alignment.fit_gate(descriptions, alignment.evidence_of(_prose(recipe, tower), text))
+    text |= dict(zip(("gate", "gate_bias"), gate, strict=True))
+    weights = _signal_weights(recipe, families, projection, text, signal)
+    held_out = captioned_series(_TEST_PAIRS, seed=seed, split="test")
+    test = alignment.pairs_of(held_out, tower, layer, projection)
+    figures = alignment.recall(
+        alignment.described_by(test.texts, text), alignment.described(test, signal), (1, 5, 10)
+    )
     say("held-out retrieval: " + ", ".join(f"{name} {value:.3f}" for name, value in figures.items()))
-    return head, figures
+    named = {f"description.{name}": _stored(name, weight) for name, weight in text.items()}
+    return weights.tensors() | named, figures
 
 
-def _with_rotation(recipe: Recipe, projection: Projection, head: alignment.Head, detail: int) -> SignalWeights:
-    """Find the order of the detail dimensions on generated series of one to four channels."""
-    parts: dict[str, Any] = {name: weight.numpy() for name, weight in head.items()}
-    parts |= {"biases": projection.biases, "mean": projection.mean, "projection": projection.matrix}
-    plain = SignalWeights(**parts, rotation=np.eye(detail, dtype=np.float32))
-    generator = np.random.default_rng([recipe.seed, 2])
-    series = [varied_series(1 + place % 4, LENGTH, generator) for place in range(recipe.corpus)]
-    channels, levels = prepare_channels(series)
-    _, vectors = SignalTower(plain, torch.device("cpu")).forward(channels, levels)
-    return SignalWeights(**parts, rotation=principal_rotation(vectors.numpy()))
+def _prose(recipe: Recipe, tower: TextTower) -> alignment.Texts:
+    ranked = tower.tokenizer.get_vocab()
+    drawn = sentences(sorted(ranked, key=ranked.__getitem__), recipe.prose, seed=recipe.seed)
+    return alignment.texts_of(drawn, tower, recipe.layer)
 
 
-def _card(recipe: Recipe, spec: TextSpec, layout: Layout, figures: Mapping[str, float]) -> str:
+def _signal_weights(
+    recipe: Recipe,
+    families: list[alignment.Pairs],
+    projection: Projection,
+    text: alignment.Head,
+    signal: alignment.Head,
+) -> SignalWeights:
+    """The signal tower's weights; what training scaled or centred is taken into them."""
+    plain = torch.cat([family.texts.plain for family in families])
+    said = torch.cat([alignment.described_by(family.texts, text) for family in families])
+    meaning, image = alignment.fit_meaning(said, plain, recipe.meaning)
+    head = {name: weight.numpy() for name, weight in signal.items()}
+    head["head_features"] = projection.scale[:, None] * head["head_features"]
+    return SignalWeights(
+        biases=projection.biases,
+        mean=projection.mean,
+        projection=projection.matrix,
+        fill=_complement(image, np.random.default_rng([recipe.seed, 2])),
+        meaning=meaning,
+        **head,
+    )
+
+
+def _complement(image: VectorArray, generator: np.random.Generator) -> VectorArray:
+    """Random orthonormal rows (s - r, s) that are orthogonal to the orthonormal rows (r, s) of `image`."""
+    rank, width = image.shape
+    _, _, directions = np.linalg.svd(image.astype(np.float64))
+    return np.asarray(random_rotation(width - rank, generator) @ directions[rank:], np.float32)
+
+
+def _principal_rotation(vectors: torch.Tensor) -> torch.Tensor:
+    """Orthogonal (d, d) that puts the directions of most energy first, for truncation. Not centred."""
+    directions: torch.Tensor = torch.linalg.eigh(vectors.T @ vectors)[1]
+    return directions.flip(1)
+
+
+def _stored(name: str, weight: torch.Tensor) -> Any:
+    """Large products in half precision."""
+    half = name in ("queries", "values", "hidden", "out")
+    return weight.numpy().astype(np.float16 if half else np.float32)
+
+
+def _card(recipe: Recipe, parts: Parts, figures: Mapping[str, float]) -> str:
     measured = "\n".join(f"| {name} | {value:.3f} |" for name, value in sorted(figures.items()))
+    spec, shares = parts.text, parts.shares
     return f"""# {recipe.name}
 
-Embeds text, multi-channel time series, or both, into {layout.dimensions} dimensions of unit length.
+Embeds text, multi-channel time series, or both, into {parts.layout.dimensions} dimensions of unit length.
 
 - **Text**: `{spec.source}` (sha256 `{spec.sha256}`),
-  {spec.pooling}-pooled, {spec.max_tokens} tokens; the packaged weights are all-MiniLM-L6-v2, Apache-2.0.
-- **Signals**: fixed random-convolution features (MiniRocket's kernels, arXiv 2012.08791), whitened against what
-  altering a series changes; channels bound by index. A trained head puts a signal near the text of its
-  description.
-- **Layout**: shared and detail chunks {list(layout.pattern)}; detail share {layout.detail_share}.
+  {spec.pooling}-pooled, {spec.max_tokens} tokens; the packaged weights are all-MiniLM-L6-v2, Apache-2.0. A text
+  that describes a signal is also read by a small trained head on states of layer {recipe.layer}, and its vector
+  turned by up to {recipe.angle} rad towards what it says; other text keeps the encoder's own vector.
+- **Signals**: fixed random-convolution features (MiniRocket's kernels, arXiv 2012.08791, pooled as in MiniRocket,
+  MultiRocket and Hydra), whitened against what altering a series changes, with level and spread on several scales
+  laid over them; channels bound by index; and a trained head that puts a signal near what is said of it.
+- **Layout**: shared and own chunks {list(parts.layout.pattern)}; squared lengths of a signal's parts: shape
+  {shares.shape:.2f}, description {shares.description}, level {shares.level}, meaning {shares.meaning}.
 
 ## Data
 
-Generated series only, from seed {recipe.seed}: {recipe.corpus} unlabelled, {recipe.pairs} with captions. No
-recorded data set, UCR and UEA included, was read.
+Generated from seed {recipe.seed}: {recipe.corpus} unlabelled series in {recipe.views} versions, {recipe.pairs}
+series with captions, {recipe.outlines} short curves with measured captions, {recipe.phrases} bare phrases,
+{recipe.prose} sentences that describe nothing. No recorded data set, UCR and UEA included, was read.
 
 ## Measured while training
 
-Retrieval among {_TEST_PAIRS} generated pairs whose sentences and attribute combinations were not trained on:
+Retrieval among {_TEST_PAIRS} generated pairs whose sentences and attribute combinations were not trained on, by
+the description heads alone:
 
 | figure | value |
 |---|---|
@@ -117,5 +184,8 @@ Made by `lakebed train --seed {recipe.seed}`; the whole recipe is in config.json
 
 Text beyond {spec.max_tokens} tokens is cut, and reported. English text. Descriptions are matched by general
 shape, level and events; domain words ("arrhythmia") are only as good as the text weights. A series is resampled
-to {LENGTH} samples per channel: detail finer than 1/{LENGTH} of its length is averaged away.
+to {LENGTH} samples per channel: detail finer than 1/{LENGTH} of its length is averaged away. Words find what they
+were trained to say: an event of a single sample is found less well than one of several, and a rhythm by its pace
+and wave rather than by "regular". Scores between a text and a signal are small, 0.2 at most: compare, do not
+threshold.
 """

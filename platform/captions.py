@@ -1,7 +1,8 @@
 """Words for the attributes of a generated series: phrase banks and sentence templates, two disjoint sets of each.
 
-The `train` banks teach the alignment head; the `test` banks hold other words and other sentences for the same
-attributes, so that a retrieval score cannot come from remembered templates. Knows nothing of how series are made.
+The `train` banks teach the description heads; the `test` banks hold other phrases and other sentences for the same
+attributes, so that a retrieval score cannot come from remembered templates. They share single words. Knows nothing
+of how series are made.
 """
 
 from collections.abc import Mapping
@@ -21,6 +22,14 @@ _TREND: Final[Mapping[Split, Mapping[str, tuple[str, ...]]]] = {
             "no drift",
             "staying level overall",
             "a constant mean",
+            "no overall direction",
+            "trendless behaviour",
+            "neither rising nor falling",
+            "a stationary mean",
+            "a steady baseline",
+            "a horizontal course",
+            "a level that stays put",
+            "an unchanging average",
         ),
         "rising": (
             "an upward trend",
@@ -32,6 +41,21 @@ _TREND: Final[Mapping[Split, Mapping[str, tuple[str, ...]]]] = {
             "a positive slope",
             "gradually getting higher",
             "an uphill course",
+            "an increasing trend",
+            "trending upwards",
+            "an upward drift",
+            "a slow climb",
+            "steady growth",
+            "a gradual rise",
+            "ascending values",
+            "ending higher than it starts",
+            "an overall increase",
+            "a long-term increase",
+            "a persistent upward movement",
+            "moving higher and higher",
+            "creeping up",
+            "an ascent from left to right",
+            "values that grow with time",
         ),
         "falling": (
             "a downward trend",
@@ -43,6 +67,21 @@ _TREND: Final[Mapping[Split, Mapping[str, tuple[str, ...]]]] = {
             "a negative slope",
             "gradually getting lower",
             "a downhill course",
+            "a decreasing trend",
+            "trending downwards",
+            "a downward drift",
+            "a slow slide",
+            "steady decline",
+            "a gradual fall",
+            "descending values",
+            "ending lower than it starts",
+            "an overall decrease",
+            "a long-term decrease",
+            "a persistent downward movement",
+            "moving lower and lower",
+            "sinking slowly",
+            "a descent from left to right",
+            "values that shrink with time",
         ),
     },
     "test": {
@@ -61,6 +100,12 @@ _CYCLE: Final[Mapping[Split, Mapping[str, tuple[str, ...]]]] = {
             "no oscillation",
             "aperiodic",
             "nothing regular",
+            "no seasonality",
+            "no rhythm",
+            "non-periodic behaviour",
+            "no recurring wave",
+            "nothing that repeats",
+            "the absence of cycles",
         ),
         "slow": (
             "a slow {wave}",
@@ -69,6 +114,13 @@ _CYCLE: Final[Mapping[Split, Mapping[str, tuple[str, ...]]]] = {
             "a low-frequency {wave}",
             "a {wave} of two or three periods",
             "an unhurried {wave}",
+            "a {wave} with a long period",
+            "a {wave} that swings slowly",
+            "a leisurely {wave}",
+            "just a few cycles of a {wave}",
+            "a {wave} of low frequency",
+            "a broad {wave}",
+            "a {wave} that recurs rarely",
         ),
         "medium": (
             "a {wave} of medium period",
@@ -76,6 +128,12 @@ _CYCLE: Final[Mapping[Split, Mapping[str, tuple[str, ...]]]] = {
             "a {wave} with several cycles",
             "a medium-frequency {wave}",
             "a {wave} of some eight periods",
+            "a {wave} of moderate frequency",
+            "a {wave} neither slow nor fast",
+            "about eight cycles of a {wave}",
+            "a {wave} at a middle frequency",
+            "a mid-frequency {wave}",
+            "a {wave} of average pace",
         ),
         "fast": (
             "a fast {wave}",
@@ -84,6 +142,13 @@ _CYCLE: Final[Mapping[Split, Mapping[str, tuple[str, ...]]]] = {
             "a high-frequency {wave}",
             "a rapid {wave}",
             "a {wave} of dozens of periods",
+            "a {wave} with a short period",
+            "a quick {wave}",
+            "a {wave} that cycles quickly",
+            "many cycles of a {wave}",
+            "a {wave} of high frequency",
+            "a swift {wave}",
+            "a {wave} that recurs often",
         ),
     },
     "test": {
@@ -103,6 +168,12 @@ _WAVE: Final[Mapping[Split, Mapping[str, tuple[str, ...]]]] = {
             "harmonic wave",
             "sine",
             "gentle up-and-down swing",
+            "sinusoidal oscillation",
+            "rounded wave",
+            "sine-like cycle",
+            "smoothly varying cycle",
+            "sinusoidal pattern",
+            "pure tone",
         ),
         "square": (
             "square wave",
@@ -110,6 +181,13 @@ _WAVE: Final[Mapping[Split, Mapping[str, tuple[str, ...]]]] = {
             "rectangular wave",
             "on/off cycle",
             "two-level wave",
+            "square pattern",
+            "on-off pattern",
+            "square oscillation",
+            "rectangular pulse train",
+            "alternation between two levels",
+            "square cycle",
+            "blocky wave",
         ),
         "sawtooth": (
             "sawtooth wave",
@@ -117,6 +195,13 @@ _WAVE: Final[Mapping[Split, Mapping[str, tuple[str, ...]]]] = {
             "sawtooth",
             "repeated ramp",
             "series of linear ramps",
+            "sawtooth pattern",
+            "saw-shaped oscillation",
+            "sawtooth cycle",
+            "ramping wave",
+            "cycle of slow ramps and sudden resets",
+            "saw wave",
+            "repeating ramp that drops back",
         ),
     },
     "test": {
@@ -135,6 +220,13 @@ _NOISE: Final[Mapping[Split, Mapping[str, tuple[str, ...]]]] = {
             "a smooth curve",
             "no noise",
             "low noise",
+            "barely any noise",
+            "a noiseless trace",
+            "clean readings",
+            "little randomness",
+            "negligible noise",
+            "a clear, smooth line",
+            "minimal noise",
         ),
         "some": (
             "some noise",
@@ -142,6 +234,13 @@ _NOISE: Final[Mapping[Split, Mapping[str, tuple[str, ...]]]] = {
             "a moderately noisy signal",
             "a bit of noise",
             "slight randomness",
+            "mild noise",
+            "a moderate amount of noise",
+            "noise of middling strength",
+            "somewhat noisy readings",
+            "modest noise",
+            "a little jitter",
+            "average noise",
         ),
         "heavy": (
             "heavy noise",
@@ -151,6 +250,13 @@ _NOISE: Final[Mapping[Split, Mapping[str, tuple[str, ...]]]] = {
             "high noise",
             "erratic scatter",
             "rough, random readings",
+            "severe noise",
+            "much noise",
+            "very noisy readings",
+            "lots of randomness",
+            "a highly noisy trace",
+            "extreme noise",
+            "plenty of noise",
         ),
     },
     "test": {
@@ -169,6 +275,12 @@ _EVENT: Final[Mapping[Split, Mapping[str, tuple[str, ...]]]] = {
             "no sudden changes",
             "no outliers",
             "nothing eventful",
+            "no special event",
+            "no abrupt change",
+            "an uneventful course",
+            "no spikes or steps",
+            "nothing out of the ordinary",
+            "without disturbances",
         ),
         "spike": (
             "a sharp spike {where}",
@@ -178,6 +290,13 @@ _EVENT: Final[Mapping[Split, Mapping[str, tuple[str, ...]]]] = {
             "a momentary surge {where}",
             "a narrow positive pulse {where}",
             "a high outlier {where}",
+            "a sharp peak {where}",
+            "a short upward pulse {where}",
+            "a brief jump up and back {where}",
+            "a positive spike {where}",
+            "a tall narrow peak {where}",
+            "an isolated peak {where}",
+            "a short-lived rise {where}",
         ),
         "dip": (
             "a sharp dip {where}",
@@ -187,6 +306,13 @@ _EVENT: Final[Mapping[Split, Mapping[str, tuple[str, ...]]]] = {
             "a momentary drop {where}",
             "a narrow negative pulse {where}",
             "a low outlier {where}",
+            "a sharp trough {where}",
+            "a short downward pulse {where}",
+            "a brief fall and return {where}",
+            "a negative spike {where}",
+            "a deep narrow trough {where}",
+            "a short-lived drop {where}",
+            "a plunge and recovery {where}",
         ),
         "step up": (
             "a step up {where}",
@@ -194,6 +320,13 @@ _EVENT: Final[Mapping[Split, Mapping[str, tuple[str, ...]]]] = {
             "an upward level shift {where}",
             "a sudden lasting increase {where}",
             "switching on {where}",
+            "an upward step {where}",
+            "a permanent shift upwards {where}",
+            "an abrupt rise that stays {where}",
+            "a level change upward {where}",
+            "moving to a higher plateau {where}",
+            "a step increase {where}",
+            "a jump upward that persists {where}",
         ),
         "step down": (
             "a step down {where}",
@@ -201,6 +334,13 @@ _EVENT: Final[Mapping[Split, Mapping[str, tuple[str, ...]]]] = {
             "a downward level shift {where}",
             "a sudden lasting decrease {where}",
             "switching off {where}",
+            "a downward step {where}",
+            "a permanent shift downwards {where}",
+            "an abrupt fall that stays {where}",
+            "a level change downward {where}",
+            "moving to a lower plateau {where}",
+            "a step decrease {where}",
+            "a drop that persists {where}",
         ),
         "burst": (
             "a burst of vibration {where}",
@@ -209,6 +349,12 @@ _EVENT: Final[Mapping[Split, Mapping[str, tuple[str, ...]]]] = {
             "a burst of oscillation {where}",
             "a short episode of shaking {where}",
             "brief high-frequency ringing {where}",
+            "a brief burst of oscillations {where}",
+            "a packet of fast vibration {where}",
+            "a short stretch of quick vibration {where}",
+            "a flutter {where}",
+            "a burst of high-frequency activity {where}",
+            "rapid shaking for a moment {where}",
         ),
     },
     "test": {
@@ -230,6 +376,13 @@ _WHERE: Final[Mapping[Split, Mapping[str, tuple[str, ...]]]] = {
             "early",
             "in the first third",
             "soon after it starts",
+            "near the beginning",
+            "at the start",
+            "in the beginning",
+            "in the early part",
+            "towards the start",
+            "at the outset",
+            "in the first part",
         ),
         "middle": (
             "in the middle",
@@ -237,6 +390,13 @@ _WHERE: Final[Mapping[Split, Mapping[str, tuple[str, ...]]]] = {
             "around the centre",
             "at half time",
             "in the middle third",
+            "near the centre",
+            "in the middle part",
+            "about halfway",
+            "at the midpoint",
+            "around the middle",
+            "in the central part",
+            "partway through",
         ),
         "late": (
             "near the end",
@@ -245,6 +405,13 @@ _WHERE: Final[Mapping[Split, Mapping[str, tuple[str, ...]]]] = {
             "late on",
             "in the last third",
             "shortly before it ends",
+            "at the end",
+            "in the end",
+            "in the last part",
+            "in the late part",
+            "around the end",
+            "near its close",
+            "in the closing part",
         ),
     },
     "test": {
@@ -257,6 +424,15 @@ _WHERE: Final[Mapping[Split, Mapping[str, tuple[str, ...]]]] = {
 _LEVEL: Final[Mapping[Split, tuple[str, ...]]] = {
     "train": (
         "values around {level}",
+        "a mean near {level}",
+        "mean {level}",
+        "an average of {level}",
+        "average {level}",
+        "values near {level}",
+        "values of about {level}",
+        "a base level of {level}",
+        "hovering around {level}",
+        "a mean value of {level}",
         "a mean of about {level}",
         "an average near {level}",
         "centred on {level}",
@@ -267,15 +443,54 @@ _LEVEL: Final[Mapping[Split, tuple[str, ...]]] = {
 }
 
 _SPREAD: Final[Mapping[Split, tuple[str, ...]]] = {
-    "train": ("varying by about {spread}", "a spread of about {spread}", "a standard deviation near {spread}"),
+    "train": (
+        "varying by about {spread}",
+        "a spread of about {spread}",
+        "a standard deviation near {spread}",
+        "a standard deviation of {spread}",
+        "deviating by about {spread}",
+        "a typical deviation of {spread}",
+        "spread {spread}",
+        "values that vary by {spread}",
+        "a scatter of around {spread}",
+        "swings of about {spread}",
+        "changes of some {spread}",
+    ),
     "test": ("fluctuating by roughly {spread}", "a variation of some {spread}"),
 }
 
 _CHANNELS: Final[Mapping[Split, Mapping[str, tuple[str, ...]]]] = {
     "train": {
-        "1": ("a signal", "a single-channel recording", "one sensor's readings", "a time series"),
-        "2": ("a two-channel signal", "a recording of two channels", "readings of two sensors"),
-        "3": ("a three-channel signal", "a recording of three channels", "readings of three sensors"),
+        "1": (
+            "a signal",
+            "a single-channel recording",
+            "one sensor's readings",
+            "a time series",
+            "a one-channel signal",
+            "a recording of a single channel",
+            "readings of one sensor",
+            "a single series",
+        ),
+        "2": (
+            "a two-channel signal",
+            "a recording of two channels",
+            "readings of two sensors",
+            "two series",
+            "a dual-channel recording",
+            "two channels",
+            "a pair of series",
+            "a signal with two channels",
+        ),
+        "3": (
+            "a three-channel signal",
+            "a recording of three channels",
+            "readings of three sensors",
+            "three series",
+            "a triple-channel recording",
+            "three channels",
+            "three series together",
+            "a signal with three channels",
+        ),
     },
     "test": {
         "1": ("a univariate series", "a curve from one channel"),
@@ -289,10 +504,29 @@ _OPENINGS: Final = (
     "{channels}: {rest}.",
     "{channels} showing {rest}.",
     "{rest} in {channels}.",
+    "This is {channels} with {rest}.",
+    "{channels}; it has {rest}.",
+    "{channels} that has {rest}",
+    "The recording is {channels}: {rest}.",
+    "A plot of {channels} with {rest}.",
+    "{rest}: {channels}.",
+    "{channels}, {rest}",
+    "You can see {rest} in {channels}.",
+    "It is {channels}. It shows {rest}.",
 )
 """Beginnings of a training sentence; what follows comes in any order, joined in any of these ways."""
 
-_JOINTS: Final = (", ", "; ", " and ", ", with ")
+_JOINTS: Final = (
+    ", ",
+    "; ",
+    " and ",
+    ", with ",
+    ", also ",
+    ". There is ",
+    ", as well as ",
+    " plus ",
+    ", showing ",
+)
 
 _TEST_SENTENCES: Final = (
     "Here we see {channels}: {level}, {spread}; {noise}, {trend}, then {cycle}, and {event}.",
@@ -307,9 +541,29 @@ _BRIEF: Final[Mapping[Split, tuple[str, ...]]] = {
         "A signal with {said}.",
         "A time series with {said}.",
         "{said} in a recording.",
+        "the line shows {said}",
+        "{said} in the data",
+        "Data with {said}",
+        "recordings that have {said}",
+        "It shows {said}",
     ),
     "test": ("Series showing {said}.", "Find a curve with {said}."),
 }
+
+_PLACELESS: Final = 0.4
+"""Share of brief training captions with an event that do not say where it is."""
+
+_NUMBERED: Final = 0.3
+"""Share of brief training captions that get a number besides: numbers are what words teach most slowly."""
+
+_ADJECTIVE: Final = 0.2
+_ADJECTIVES: Final = ("single", "clear", "distinct", "visible", "marked", "noticeable", "lone", "pronounced")
+
+_QUANTITIES: Final = (
+    "temperature", "pressure", "voltage", "current", "load", "signal", "flow", "speed", "acceleration",
+    "vibration", "humidity", "power", "heart rate", "traffic", "readings", "data", "sensor", "level", "channel",
+    "recording",
+)  # fmt: skip
 
 
 def caption(attributes: Mapping[str, str], generator: np.random.Generator, split: Split) -> str:
@@ -326,14 +580,53 @@ def caption(attributes: Mapping[str, str], generator: np.random.Generator, split
 def brief_caption(
     attributes: Mapping[str, str], generator: np.random.Generator, split: Split
 ) -> tuple[str, frozenset[str]]:
-    """Say one to three things as a person searching would; return the words and the attributes they state."""
+    """Say a few things as a person searching would; return the words and the attributes they state."""
     parts = _phrases(attributes, generator, split)
     telling = [name for name in ("trend", "cycle", "event", "noise", "level") if attributes[name] != "none"]
     count = min(len(telling), int(generator.integers(1, 4)))
     chosen = [telling[place] for place in generator.permutation(len(telling))[:count]]
-    said = " and ".join(parts[name] for name in chosen)
+    if split == "train" and "level" not in chosen and generator.uniform() < _NUMBERED:
+        chosen.append("level")
     stated = {name for part in chosen for name in (part, {"cycle": "wave", "event": "where"}.get(part, part))}
+    if split == "train" and "event" in chosen and generator.uniform() < _PLACELESS:
+        parts["event"] = _event(attributes["event"], "", generator, split)
+        stated.remove("where")
+    said = " and ".join(parts[name] for name in chosen)
     return _sentence(_pick(_BRIEF[split], generator).format(said=said)), frozenset(stated)
+
+
+def bare_phrases(count: int, *, seed: int) -> list[str]:
+    """Draw phrases of the training banks as they stand alone, of a measured quantity or of none."""
+    generator = np.random.default_rng([seed, 5])
+    return [_bare(generator) for _ in range(count)]
+
+
+def _bare(generator: np.random.Generator) -> str:
+    kind = generator.integers(4)
+    if kind == 0:
+        where = _any(_WHERE, generator) if generator.uniform() < 0.4 else ""
+        phrase = _event(_pick(tuple(_EVENT["train"]), generator), where, generator, "train")
+    elif kind == 1:
+        phrase = _any(_CYCLE, generator).format(wave=_any(_WAVE, generator))
+    else:
+        phrase = _any((_TREND, _NOISE)[kind - 2], generator)
+    if generator.uniform() < 0.3:
+        phrase += " " + _pick(("in the", "of the", "in"), generator) + " " + _pick(_QUANTITIES, generator)
+    return _sentence(phrase) if generator.uniform() < 0.5 else phrase
+
+
+def _any(banks: Mapping[Split, Mapping[str, tuple[str, ...]]], generator: np.random.Generator) -> str:
+    bank = banks["train"]
+    return _pick(bank[_pick(tuple(bank), generator)], generator)
+
+
+def _event(kind: str, where: str, generator: np.random.Generator, split: Split) -> str:
+    """An event's phrase, at a place or at none; in training sometimes with an adjective that adds nothing."""
+    phrase = _pick(_EVENT[split][kind], generator).format(where=where).strip()
+    article, _, rest = phrase.partition(" ")
+    if split == "train" and kind != "none" and article in ("a", "an") and generator.uniform() < _ADJECTIVE:
+        return f"a {_pick(_ADJECTIVES, generator)} {rest}"
+    return phrase
 
 
 def _phrases(attributes: Mapping[str, str], generator: np.random.Generator, split: Split) -> dict[str, str]:
@@ -347,7 +640,7 @@ def _phrases(attributes: Mapping[str, str], generator: np.random.Generator, spli
         "trend": pick(_TREND[split][attributes["trend"]]),
         "cycle": pick(_CYCLE[split][attributes["cycle"]]).format(wave=wave),
         "noise": pick(_NOISE[split][attributes["noise"]]),
-        "event": pick(_EVENT[split][attributes["event"]]).format(where=where),
+        "event": _event(attributes["event"], where, generator, split),
         "level": pick(_LEVEL[split]).format(level=attributes["level"]),
         "spread": pick(_SPREAD[split]).format(spread=attributes["spread"]),
     }

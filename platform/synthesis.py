@@ -1,7 +1,7 @@
 """Generated series with exact captions: attributes are drawn first, the series is made to have them, then said.
 
 The attribute-first order follows ChatTS (arXiv 2412.03104): a caption can then never be wrong. Attribute
-combinations are divided between the splits by a hash, and each split has words of its own, so a test pair shares
+combinations are divided between the splits by a hash, and each split has phrases of its own, so a test pair shares
 neither its sentence nor its combination with any training pair. Knows no encoder and no data set.
 """
 
@@ -47,7 +47,7 @@ class Captioned:
 def captioned_series(count: int, *, seed: int, split: Split, brief: float = 0.0) -> list[Captioned]:
     """Draw `count` pairs; the same arguments give the same pairs on every machine.
 
-    A share `brief` of the captions states only one to three attributes, as a search query would; the others
+    A share `brief` of the captions states only a few attributes, as a search query would; the others
     state all of them.
     """
     generator = np.random.default_rng([seed, 0 if split == "train" else 1])

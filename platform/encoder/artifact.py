@@ -1,7 +1,8 @@
-"""A model as a directory: config.json, model.safetensors, MODEL_CARD.md; its digest is the sha256 over them.
+"""A model as a directory: config.json, model.safetensors, MODEL_CARD.md; its digest is over the first two.
 
-No pickle, ever. Does not know what the configuration or the tensors mean. `config.json` is written last, by
-rename, so a directory that has one is complete.
+What a model is decides its digest, a sha256; what is said of it does not, so that measured figures can be added
+to a card. No pickle, ever. Does not know what configuration or tensors mean. `config.json` is written last,
+by rename, so a directory that has one is complete.
 """
 
 import hashlib
@@ -83,9 +84,9 @@ def write_artifact(path: Path, config: Mapping[str, Any], tensors: Tensors, card
 
 
 def digest_of(path: Path) -> str:
-    """Sha256 over name, size and bytes of the three files, as 64 hex digits."""
+    """Sha256 over name, size and bytes of what makes the vectors, as 64 hex digits; the card is not of it."""
     digest = hashlib.sha256()
-    for name in (CONFIG, CARD, TENSORS):
+    for name in (CONFIG, TENSORS):
         data = (path / name).read_bytes()
         digest.update(f"{name} {len(data)}\n".encode())
         digest.update(data)

@@ -21,15 +21,27 @@ class AutoEncoder:
 
     def states(self, tokens: Ragged) -> torch.Tensor:
         """States of the last layer, (tokens, hidden) in row order, on the device."""
+        output, mask = self._run(tokens, every_layer=False)
+        states: torch.Tensor = output.last_hidden_state[mask]
+        return states.to(self.dtype)
+
+    def states_at(self, tokens: Ragged, layer: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """States of the last layer, and those of another, counted from 1; each (tokens, hidden)."""
+        output, mask = self._run(tokens, every_layer=True)
+        last, between = output.last_hidden_state[mask], output.hidden_states[layer][mask]
+        return last.to(self.dtype), between.to(self.dtype)
+
+    def _run(self, tokens: Ragged, *, every_layer: bool) -> tuple[Any, torch.Tensor]:
         lengths = torch.from_numpy(tokens.lengths)
         mask = torch.arange(int(lengths.max()))[None, :] < lengths[:, None]
         ids = torch.zeros(mask.shape, dtype=torch.int64)
         ids[mask] = torch.from_numpy(tokens.values)
         mask = mask.to(self.device)
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
-            output = self.model(input_ids=ids.to(self.device), attention_mask=mask.long())
-        states: torch.Tensor = output.last_hidden_state[mask]
-        return states.to(self.dtype)
+            output = self.model(
+                input_ids=ids.to(self.device), attention_mask=mask.long(), output_hidden_states=every_layer
+            )
+        return output, mask
 
 
 def _load(folder: Path) -> Any:

@@ -126,14 +126,20 @@ class Bert:
 
     def states(self, tokens: Ragged) -> torch.Tensor:
         """States of the last layer, (tokens, hidden) in row order, on the device."""
+        return self.states_at(tokens, len(self.layers))[0]
+
+    def states_at(self, tokens: Ragged, layer: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """States of the last layer, and those of another, counted from 1; each (tokens, hidden)."""
         self._check(tokens)
         ids, places = self._sent(tokens.values), self._sent(_positions(tokens))
         embedded = self.words.index_select(0, ids) + self.positions.index_select(0, places)
         states = self.norm(embedded).to(self.dtype)
         attention = Attention.of(tokens.lengths, self.heads, self.device, self.dtype)
-        for layer in self.layers:
-            states = layer(states, attention)
-        return states
+        between = states
+        for number, one in enumerate(self.layers, 1):
+            states = one(states, attention)
+            between = states if number == layer else between
+        return states, between
 
     def _check(self, tokens: Ragged) -> None:
         """On a GPU an index out of range ends the process, so none gets there."""

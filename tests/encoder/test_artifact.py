@@ -1,4 +1,4 @@
-"""Model directories: whole or not at all, and any changed byte is noticed."""
+"""Model directories: whole or not at all, and any changed byte that makes vectors is noticed."""
 
 import json
 
@@ -19,11 +19,11 @@ def test_what_was_written_is_read(tmp_path):
 
 
 def test_equal_models_have_equal_digests(tmp_path):
-    digests = {write_artifact(tmp_path / name, {"name": "m"}, TENSOR, "# card").digest for name in "ab"}
+    digests = {write_artifact(tmp_path / card, {"name": "m"}, TENSOR, card).digest for card in ("one", "another")}
     assert len(digests) == 1
 
 
-@pytest.mark.parametrize("name", [CONFIG, CARD, TENSORS])
+@pytest.mark.parametrize("name", [CONFIG, TENSORS])
 def test_a_changed_file_is_noticed(tmp_path, name):
     made = write_artifact(tmp_path / "m", {"name": "m"}, TENSOR, "# card")
     path = tmp_path / "m" / name

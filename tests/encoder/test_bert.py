@@ -89,6 +89,15 @@ def test_states_of_the_default_weights_are_those_of_transformers(towers):
 
 
 @torch.inference_mode()
+def test_states_of_a_middle_layer_are_those_of_transformers(towers):
+    tokens = _rows((2, 40, 130), words=30522)
+    last, middle = AutoEncoder(get_model_path(), CPU, torch.float32).states_at(tokens, 4)
+    ours = towers[torch.float32].model.states_at(tokens, 4)
+    assert not torch.allclose(last, middle, atol=0.1)
+    torch.testing.assert_close(ours, (last, middle), atol=5e-5, rtol=1e-4)
+
+
+@torch.inference_mode()
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_states_are_in_row_order_and_of_the_rows_alone(folder, dtype):
     model, tokens = _load(folder, dtype), _rows(LENGTHS)

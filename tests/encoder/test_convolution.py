@@ -12,37 +12,64 @@ SERIES = convolution.as_channels(varied_series(6, 300, np.random.default_rng(0))
 BIASES = convolution.fit_biases(SERIES, (0.2, 0.5, 0.9))
 
 
-def _plain_feature(channel, kernel, dilation, bias):
-    """Proportion of positive values, straight from the definition."""
+def _plain_response(channel, kernel, dilation):
+    """Convolution, straight from the definition."""
     weights = np.full(convolution.TAPS, -1.0)
     weights[list(kernel)] = 2
     padded = np.pad(channel.astype(np.float64), 4 * dilation)
-    response = sum(
+    return sum(
         weight * padded[tap * dilation : tap * dilation + len(channel)] for tap, weight in enumerate(weights)
     )
-    return (response > bias).mean()
 
 
-def test_features_follow_the_definition():
-    features = convolution.cpu_features(SERIES, BIASES, threads=1).reshape(len(SERIES), *BIASES.shape)
-    both = convolution.views(SERIES)
-    for row, view, dilation, kernel, quantile in ((0, 0, 0, 0, 0), (3, 1, 6, 83, 2), (5, 0, 4, 40, 1)):
-        expected = _plain_feature(
-            both[row, view],
-            convolution.KERNELS[kernel],
-            convolution.DILATIONS[dilation],
-            BIASES[view, dilation, kernel, quantile],
-        )
-        assert features[row, view, dilation, kernel, quantile] == pytest.approx(
-            expected, abs=1 / convolution.LENGTH
-        )
+@pytest.mark.parametrize(("row", "view", "dilation", "kernel"), [(0, 0, 0, 0), (3, 1, 6, 83), (5, 0, 4, 40)])
+def test_features_follow_the_definition(row, view, dilation, kernel):
+    pooled = convolution.cpu_features(SERIES, BIASES, threads=1)
+    pooled = pooled.reshape(len(SERIES), *BIASES.shape[:3], BIASES.shape[3] + 3)[row, view, dilation, kernel]
+    channel = convolution.views(SERIES)[row, view]
+    first = kernel - kernel % convolution.GROUP
+    group = np.stack([
+        _plain_response(channel, convolution.KERNELS[first + member], convolution.DILATIONS[dilation])
+        for member in range(convolution.GROUP)
+    ])  # fmt: skip
+    response = group[kernel - first]
+    biases = BIASES[view, dilation, kernel]
+    assert pooled[:-3] == pytest.approx((response[:, None] > biases).mean(0), abs=1 / convolution.LENGTH)
+    assert pooled[-3] == pytest.approx(np.maximum(response - biases[1], 0).mean(), rel=1e-3)
+    won = (response > 0.01) & (response > group.max(0) - 1e-3)
+    lost = (response < -0.01) & (response < group.min(0) + 1e-3)
+    assert pooled[-2] == pytest.approx(np.where(won, response, 0).mean(), rel=1e-2, abs=1e-3)
+    assert pooled[-1] == pytest.approx(lost.mean(), abs=2 / convolution.LENGTH)
+
+
+def test_kernels_that_tie_all_win_and_lose_and_silence_is_neither():
+    ramp = np.linspace(-1, 1, convolution.LENGTH, dtype=np.float32)[None]
+    flat = np.zeros((1, convolution.LENGTH), np.float32)
+    features = [convolution.cpu_features(channel, BIASES, threads=1) for channel in (ramp, flat)]
+    shape = (*BIASES.shape[:3], BIASES.shape[3] + 3)
+    slope, nothing = (pooled.reshape(shape)[..., -2:] for pooled in features)
+    assert (nothing == 0).all()
+    # Where a ramp's window lies inside, kernels with the same sum of places respond alike.
+    sums = convolution.KERNELS.sum(1).reshape(-1, convolution.GROUP)
+    for group, total in enumerate(sums):
+        best = np.flatnonzero(total == total.max()) + group * convolution.GROUP
+        if total.max() > 12:
+            lengths = slope[0, 3, best, 0]
+            assert (lengths > 0).all()
+            assert np.ptp(lengths) < 0.2 * lengths.max()
 
 
 def test_the_device_formulation_gives_the_same_features():
     cpu = convolution.cpu_features(SERIES, BIASES, threads=1)
     device = convolution.device_features(SERIES, torch.from_numpy(BIASES)).numpy()
-    assert np.abs(cpu - device).max() <= 2 / convolution.LENGTH
-    assert (cpu != device).mean() < 0.01
+    assert cpu.shape == device.shape == (len(SERIES), convolution.feature_count(BIASES.shape[3]))
+    assert np.abs(cpu - device).max() <= 4 / convolution.LENGTH
+    assert (np.abs(cpu - device) > 1e-5).mean() < 0.01
+
+
+def test_kernels_are_the_84_and_groups_are_whole():
+    assert len({tuple(kernel) for kernel in convolution.KERNELS}) == len(convolution.KERNELS) == 84
+    assert len(convolution.KERNELS) % convolution.GROUP == 0
 
 
 def test_features_do_not_depend_on_threads_or_neighbours():

@@ -128,7 +128,7 @@ def test_another_process_with_other_threads_gives_the_same_vectors(encoder):
 
 def _with_text_in(encoder, dtype):
     tower = TextTower(encoder.text.spec, encoder.device, dtype)
-    return MultiModalEncoder(encoder.info, tower, encoder.signal, encoder.layout)
+    return MultiModalEncoder(encoder.info, tower, encoder.description, encoder.signal, encoder.layout)
 
 
 @pytest.fixture(scope="module")
@@ -169,8 +169,8 @@ class _DeviceFormulation(SignalTower):
 @few
 @given(drawn=st.lists(series.map(lambda values: Item.of(series=values)), min_size=1, max_size=4))
 def test_both_formulations_of_the_signal_features_give_the_same_vector(encoder, drawn):
-    tower = _DeviceFormulation(encoder.signal.weights, encoder.device)
-    other = MultiModalEncoder(encoder.info, encoder.text, tower, encoder.layout)
+    tower = _DeviceFormulation(encoder.signal.weights, encoder.signal.shares, encoder.device)
+    other = MultiModalEncoder(encoder.info, encoder.text, encoder.description, tower, encoder.layout)
     assert _cosines(encode(other, drawn).vectors, encode(encoder, drawn).vectors).min() >= EXACT
 
 

@@ -9,10 +9,11 @@ from contextlib import contextmanager
 
 import numpy as np
 import pytest
+import torch
 import yaml
 
 from lakebed.jobs import alignment
-from lakebed.jobs.projection import principal_rotation, within_class_whitening
+from lakebed.jobs.projection import leading_directions, random_rotation, within_class_whitening
 from lakebed.jobs.train import train
 from lakebed.platform.config.recipe import Recipe
 from lakebed.platform.encoder.artifact import CARD, CONFIG, TENSORS, write_artifact
@@ -23,8 +24,9 @@ from lakebed.platform.items import items_of
 from lakebed.platform.synthesis import captioned_series
 
 TINY = Recipe(
-    name="tiny", quantiles=(0.5,), corpus=250, views=2, bias_series=16, pairs=64, batch=32, hidden=16, epochs=1
-)
+    name="tiny", quantiles=(0.5,), corpus=480, views=2, reduced=828, bias_series=16, pairs=64, outlines=32,
+    prose=50, phrases=20, batch=32, hidden=16, heads=2, head_width=8, epochs=1,
+)  # fmt: skip
 
 
 def _silent(line):
@@ -54,7 +56,7 @@ def test_the_same_seed_makes_the_same_model_and_another_seed_another(tiny, tmp_p
 
 def test_the_card_says_what_the_model_was_made_of(tiny):
     card = (tiny[0] / "MODEL_CARD.md").read_text()
-    assert "from seed 0: 250 unlabelled, 64 with captions" in card
+    assert "from seed 0: 480 unlabelled series in 2 versions, 64" in card
     assert "text_to_signal_r10" in card
 
 
@@ -138,9 +140,12 @@ def test_a_pattern_that_does_not_fit_the_text_weights_is_refused(tmp_path):
     ("field", "says"),
     [
         ({"pattern": [384]}, "must be even"),
+        ({"pattern": [384, 20]}, "descriptions 32 of the own"),
+        ({"level_share": 0.98}, "their sum must be below 1"),
+        ({"reduced": 600}, "reduced must be at least 820"),
         ({"quantiles": [0.5, 0.1]}, "quantiles must rise"),
         ({"quantiles": [0.5, 1.5]}, "between 0 and 1"),
-        ({"corpus": 10}, "too few for 384 detail dimensions"),
+        ({"corpus": 10}, "corpus x views is 40, too few: at least 1700"),
         ({"pairs": 10}, "at least one batch"),
         ({"power": 1}, "power"),
         ({"epoch": 3}, "epoch: unknown field"),
@@ -155,25 +160,49 @@ def test_whitening_weighs_down_what_changes_within_a_series():
     generator = np.random.default_rng(0)
     series = generator.standard_normal((1, 400, 3))
     views = series + generator.standard_normal((5, 400, 3)) * np.array([0.1, 1.0, 3.0])
-    gains = np.diag(within_class_whitening(views.astype(np.float32), shrinkage=0.01, power=-0.5))
+    gains = np.diag(within_class_whitening(views.astype(np.float32), shrinkage=0.01, power=-0.5, dimensions=3))
     assert gains[0] > gains[1] > gains[2]
 
 
-def test_the_principal_rotation_keeps_lengths_and_puts_energy_first():
-    vectors = np.random.default_rng(0).standard_normal((300, 6)).astype(np.float32) * np.arange(1, 7)
-    rotation = principal_rotation(vectors.astype(np.float32))
-    assert np.allclose(rotation.T @ rotation, np.eye(6), atol=1e-5)
-    energy = np.square(vectors @ rotation).sum(0)
-    assert (np.diff(energy) < 0).all()
+def test_leading_directions_keep_most_energy_and_a_rotation_spreads_it_evenly():
+    generator = np.random.default_rng(0)
+    rows = (
+        generator.standard_normal((3000, 150)).astype(np.float32)
+        * np.r_[9, 7, 5, np.full(5, 1), np.full(142, 0.1)]
+    )
+    kept = rows @ leading_directions(rows.astype(np.float32), np.eye(150, dtype=np.float32), 8, generator)
+    rotation = random_rotation(8, generator)
+    assert np.square(kept).sum() == pytest.approx(np.square(rows[:, :8]).sum(), rel=0.01)
+    assert np.allclose(rotation @ rotation.T, np.eye(8), atol=1e-6)
+    before, after = np.square(kept).sum(0), np.square(kept @ rotation).sum(0)
+    assert after.max() / after.min() < 0.3 * before.max() / before.min()
+
+
+def test_the_gate_is_shut_for_other_text_and_open_for_descriptions():
+    generator = torch.Generator().manual_seed(0)
+    rows = torch.randn(2, 500, 20, generator=generator) + torch.tensor([2.0, -2.0])[:, None, None]
+    weight, bias = alignment.fit_gate([rows[0][:400], rows[0][400:]], rows[1])
+    sure = (rows @ weight + bias).clamp(0, 1)
+    assert (sure[0] == 1).float().mean() > 0.95
+    assert (sure[1] == 0).float().mean() > 0.99
+
+
+def test_the_meaning_of_descriptions_is_a_map_of_the_rank_asked_for():
+    generator = torch.Generator().manual_seed(0)
+    said = torch.randn(300, 6, generator=generator)
+    plain = said @ torch.randn(6, 10, generator=generator) + 3
+    meaning, image = alignment.fit_meaning(said, plain, 4)
+    assert np.linalg.matrix_rank(meaning, tol=1e-3) == 4
+    assert np.allclose(image @ image.T, np.eye(4), atol=1e-5)
+    kept = (plain - plain.mean(0)).numpy() @ image.T @ image
+    assert np.corrcoef((said.numpy() @ meaning).ravel(), kept.ravel())[0, 1] > 0.99
 
 
 def test_a_series_is_a_positive_of_every_caption_whose_words_fit():
     pairs = captioned_series(200, seed=0, split="train", brief=0.5)
-    names = alignment._ATTRIBUTES
-    values = alignment._numbered(pairs)
+    names = list(pairs[0].attributes)
+    values = alignment._numbered(pairs, names)
     stated = [[name in pair.stated for name in names] for pair in pairs]
-    import torch
-
     found = alignment.positives(torch.from_numpy(values), torch.tensor(stated)).numpy()
     assert found.diagonal().all()
     for caption, series in ((0, 1), (3, 90), (12, 150), (20, 21)):
