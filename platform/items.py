@@ -7,6 +7,7 @@ import hashlib
 import json
 import math
 import struct
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -26,6 +27,9 @@ ITEM_SCHEMA: Final = pa.schema(
     ]
 )
 """An item as Arrow columns; `time_series` is channels x samples, `sampling_rate` in Hz."""
+
+_UNSEEN: Final = frozenset(("Zs", "Zl", "Zp", "Cc", "Cf", "Mn"))
+"""General categories of Unicode that show nothing by themselves."""
 
 _KEY_VERSION: Final = b"lakebed-item-1"
 _KEY_BYTES: Final = 16
@@ -161,7 +165,8 @@ def table_of(items: Sequence[Item]) -> pa.Table:
 
 
 def _is_blank(text: Any) -> bool:
-    return isinstance(text, str) and not text.strip()
+    """Whether a text has nothing to read: spaces, controls, invisible characters, accents without a letter."""
+    return isinstance(text, str) and all(unicodedata.category(character) in _UNSEEN for character in text)
 
 
 def _check_text(text: Any) -> None:

@@ -99,6 +99,17 @@ def test_a_blank_text_beside_a_series_is_no_text():
     assert item.content_key() == Item.of(series=[[1.0]]).content_key()
 
 
+@pytest.mark.parametrize("text", ["", " \t\n", "\u200b", "\ufeff\u200d", "\0", "\u0301", "\u00a0\u2028"])
+def test_a_text_that_shows_nothing_is_empty(text):
+    with pytest.raises(InvalidItemError, match="text is empty"):
+        item_of(text)
+
+
+@pytest.mark.parametrize("text", ["\u200ba", "🙂", "e\u0301", "."])
+def test_a_text_that_shows_anything_is_taken(text):
+    assert item_of(text).text == text
+
+
 def test_a_tensor_that_gives_no_array_is_refused():
     with pytest.raises(InvalidItemError, match="is a Tensor that gives no array"):
         item_of(torch.ones(2, requires_grad=True))

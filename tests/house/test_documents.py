@@ -9,7 +9,9 @@ import typer.main
 import yaml
 
 from lakebed.cli.app import app
+from lakebed.cli.demo import FIRST_RECIPE
 from lakebed.platform.config.embed import EmbedJob
+from lakebed.platform.config.recipe import Recipe
 from lakebed.platform.config.serve import ServeConfig
 
 ROOT = Path(__file__).parents[2]
@@ -67,3 +69,7 @@ def test_a_job_in_a_document_is_valid(document):
 @pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*.yaml")), ids=_name)
 def test_an_example_file_is_valid(path):
     (ServeConfig if path.stem.startswith("serve") else EmbedJob).from_yaml(path)
+
+
+def test_the_recipe_of_the_demonstration_is_valid():
+    Recipe.parse(yaml.safe_load(FIRST_RECIPE), where="recipe.yaml")
