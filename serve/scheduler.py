@@ -63,12 +63,15 @@ class Scheduler:
         """Whether anything runs or waits."""
         return self._driver is not None and not self._driver.done()
 
-    async def run(self, work: Prepared) -> VectorArray:
-        """Return raw vectors (n, native dimensions) in the order of `work`; cancelling drops what waits."""
+    async def run(self, work: Prepared, owner: str = "") -> VectorArray:
+        """Return raw vectors (n, native dimensions) in the order of `work`; cancelling drops what waits.
+
+        The device is shared out fairly between owners.
+        """
         number = next(self._numbers)
         job = _Job(work, asyncio.get_running_loop().create_future())
         self._jobs[number] = job
-        self._queue.add(number, work.costs)
+        self._queue.add(number, work.costs, owner)
         if not self.busy:
             self.started = time.monotonic()
             self._driver = asyncio.create_task(self._drive())
