@@ -15,7 +15,8 @@ from lakebed.platform.config.serve import ServeConfig
 from lakebed.platform.encoder.load import Model
 from lakebed.serve.api import create_api
 from lakebed.serve.auth import Authenticator, NoKeys, StoredKeys
-from lakebed.serve.models import load_models, resolve_models
+from lakebed.serve.following import follow
+from lakebed.serve.models import ModelLoader, ServedModels, resolve_models
 from lakebed.serve.service import Service
 from lakebed.serve.store.database import connect, default_url
 
@@ -32,8 +33,10 @@ class Endpoint:
         authenticator: Authenticator = (
             StoredKeys(connect(key_store), config.key_cache_seconds) if config.require_keys else NoKeys()
         )
-        loaded = load_models(models, config.device, config.batching)
-        self._service = Service(loaded, authenticator, config.limits)
+        loader = ModelLoader(config.device, config.batching)
+        served = ServedModels(loader.load(models))
+        self._service = Service(served, authenticator, config.limits)
+        follow(served, models, loader, config.follow_seconds)
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         return create_api(self._service)

@@ -2,10 +2,10 @@
 
 Pure: no clock, no threads, no arrays but costs. `scheduler.Scheduler` asks it for a batch when the device is free.
 
-Between callers it is start-time fair queueing (Goyal, Vin and Cheng 1996) by the padded cost of what each was given:
-who got least goes first, and who comes back after a pause starts where the others are, with neither debt nor credit.
-Of one caller's requests the oldest and the one that got least lead in turn, so that a small request does not wait
-for a huge one, and a stream of small ones does not starve it.
+Between callers it is start-time fair queueing (Goyal, Vin and Cheng 1996) by the padded cost of what each was
+given: who got least goes first, and who comes back after a pause starts where the others are, with neither debt
+nor credit. Of one caller's requests the oldest and the one that got least lead in turn, so that a small request
+does not wait for a huge one, and a stream of small ones does not starve it.
 """
 
 from collections.abc import Iterator
@@ -71,8 +71,8 @@ class _Owner:
 class BatchQueue:
     """Jobs of owners, each job a number and the costs of its items.
 
-    The job that leads, of the owner who got least, sets the length of the next batch by its most expensive item, and
-    so is moved on. Others ride along while rows x length stays within the budget, if padding them to that
+    The job that leads, of the owner who got least, sets the length of the next batch by its most expensive item,
+    and so is moved on. Others ride along while rows x length stays within the budget, if padding them to that
     length costs at most four times their own; room is shared out evenly before anyone gets more. An item above
     the whole budget goes alone.
     """

@@ -37,6 +37,7 @@ _STATUSES: Final[tuple[tuple[type[LakebedError], int], ...]] = (
     (errors.UnsupportedMediaError, 415),
     (errors.OverloadedError, 429),
     (errors.NotReadyError, 503),
+    (errors.DeadlineError, 504),
     (platform_errors.ModelNotFoundError, 404),
 )
 """Errors whose status does not depend on the path."""

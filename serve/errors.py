@@ -7,6 +7,7 @@ LakebedError
     |-- TooLargeError         the body is over the limit
     |-- UnsupportedMediaError the body is compressed or not JSON
     |-- OverloadedError       too much work is waiting; carries when to come back
+    |-- DeadlineError         it was not answered in the time that it had
     `-- NotReadyError         the server cannot answer now
 """
 
@@ -67,6 +68,12 @@ class OverloadedError(RequestError):
     def retry_after(self) -> float:
         """Seconds until it is worth trying again."""
         return float(self.context.get("retry_after", 1.0))
+
+
+class DeadlineError(RequestError):
+    """The request was not answered in the time that the server, or its client, gave it."""
+
+    default_code = "deadline_exceeded"
 
 
 class NotReadyError(RequestError):

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -65,7 +65,10 @@ class ServedModel:
 
 
 class ServedModels:
-    """Models by the names clients use. A model's own version is a name too: `lakebed-embed@7`."""
+    """Models by the names clients use. A model's own version is a name too: `lakebed-embed@7`.
+
+    A request keeps the model that it found, whatever is put in its place meanwhile.
+    """
 
     def __init__(self, models: Mapping[str, ServedModel]) -> None:
         self._models = dict(models)
@@ -79,6 +82,10 @@ class ServedModels:
                 f"the model {name[:100]!r} does not exist here", hint=f"served: {', '.join(self._models)}"
             )
         return model
+
+    def put(self, models: Mapping[str, ServedModel]) -> None:
+        """Let names lead to other models from now on."""
+        self._models = {**self._models, **models}
 
     def described(self) -> list[dict[str, Any]]:
         """Every name with its model."""
@@ -96,25 +103,38 @@ def resolve_models(config: ServeConfig) -> dict[str, Model]:
     return {name: found[reference] for name, reference in config.models.items()}
 
 
+class ModelLoader:
+    """Loads models that share one device thread; each distinct one is loaded once."""
+
+    def __init__(self, device: Device, batching: Batching) -> None:
+        self._device: Device = device
+        self._budget = Budget(batching.tokens, batching.rows)
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="device")
+
+    def load(self, models: Mapping[str, Model]) -> dict[str, ServedModel]:
+        """Load what the names lead to, and run one item through each model."""
+        loaded: dict[tuple[str, str, str | None], ServedModel] = {}
+        for model in models.values():
+            identity = _identity(model)
+            if identity not in loaded:
+                loaded[identity] = self._loaded(model)
+        return {name: loaded[_identity(model)] for name, model in models.items()}
+
+    def _loaded(self, model: Model) -> ServedModel:
+        encoder = model.load(self._device)
+        self._thread.submit(_warm_up, encoder).result()
+        scheduler = Scheduler(encoder.forward, self._thread, self._budget)
+        version = UNVERSIONED if model.version is None else str(model.version)
+        return ServedModel(encoder, scheduler, version, int(time.time()))
+
+
+def _identity(model: Model) -> tuple[str, str, str | None]:
+    return model.kind, model.target, model.digest
+
+
 def load_models(models: Mapping[str, Model], device: Device, batching: Batching) -> ServedModels:
-    """Load each distinct model once and run one item through it. They share one device thread."""
-    thread = ThreadPoolExecutor(1, thread_name_prefix="device")
-    loaded: dict[tuple[str, str, str | None], ServedModel] = {}
-    served = {}
-    for name, model in models.items():
-        identity = (model.kind, model.target, model.digest)
-        if identity not in loaded:
-            loaded[identity] = _load(model, device, batching, thread)
-        served[name] = loaded[identity]
-    return ServedModels(served)
-
-
-def _load(model: Model, device: Device, batching: Batching, thread: Executor) -> ServedModel:
-    encoder = model.load(device)
-    thread.submit(_warm_up, encoder).result()
-    scheduler = Scheduler(encoder.forward, thread, Budget(batching.tokens, batching.rows))
-    version = UNVERSIONED if model.version is None else str(model.version)
-    return ServedModel(encoder, scheduler, version, int(time.time()))
+    """Load every model, on one device thread."""
+    return ServedModels(ModelLoader(device, batching).load(models))
 
 
 def _warm_up(encoder: Encoder) -> None:

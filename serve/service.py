@@ -5,6 +5,7 @@ hands work on.
 """
 
 import asyncio
+import math
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +21,7 @@ from lakebed.platform.encoder.protocol import EncoderInfo
 from lakebed.platform.items import Item
 from lakebed.serve.admission import Admission
 from lakebed.serve.auth import Authenticator
-from lakebed.serve.errors import InvalidRequestError
+from lakebed.serve.errors import DeadlineError, InvalidRequestError
 from lakebed.serve.inputs import read_items
 from lakebed.serve.models import ServedModel, ServedModels
 from lakebed.serve.protocol import EmbeddingsRequest, read_request
@@ -34,6 +35,8 @@ _BYTES_PER_TOKEN: Final = 4
 
 _LONGEST_TOKEN: Final = 32
 """Characters."""
+
+_LATE: Final = "send fewer inputs at a time, or try again when there is less to do"
 
 _Result = TypeVar("_Result")
 
@@ -67,13 +70,26 @@ class Service:
         self._threads = ThreadPoolExecutor(max(2, os.cpu_count() or 1), thread_name_prefix="prepare")
         self._probe: asyncio.Task[None] | None = None
 
-    async def embed(self, body: bytes, *, as_text: bool) -> Answer:
-        """Answer one embeddings request; raises RequestError or ModelNotFoundError."""
+    async def embed(
+        self, body: bytes, *, as_text: bool = False, owner: str = "", seconds: float | None = None
+    ) -> Answer:
+        """Answer one embeddings request; raises RequestError or ModelNotFoundError.
+
+        Owners share the device fairly. What has not got done in `seconds`, or in the limit, is dropped.
+        """
+        within = min(seconds or math.inf, self.limits.max_seconds)
+        try:
+            async with asyncio.timeout(within):
+                return await self._embed(body, as_text, owner)
+        except TimeoutError:
+            raise DeadlineError(f"the request was not answered within {within:g} s", hint=_LATE) from None
+
+    async def _embed(self, body: bytes, as_text: bool, owner: str) -> Answer:
         estimate = min(1 + len(body) // _BYTES_PER_TOKEN, self.limits.max_request_tokens)
         with self._admission.enter(estimate) as ticket:
             work = await self._off_loop(partial(self._prepare, body, as_text))
             ticket.correct(work.usage.total_tokens)
-            vectors = await work.model.scheduler.run(work.prepared)
+            vectors = await work.model.scheduler.run(work.prepared, owner)
             return await self._off_loop(partial(_answer, work, vectors))
 
     async def probe(self) -> None:

@@ -29,6 +29,9 @@ class Limits(Config):
     max_body_bytes: PositiveInt = 64 * 2**20
     """Bytes of one request body."""
 
+    max_seconds: PositiveFloat = 120.0
+    """Seconds from a request's last byte to its answer; what has not run by then is given up."""
+
     max_queued_tokens: PositiveInt = 1_200_000
     """Token equivalents accepted and not yet answered, in one replica; above it, requests get 429."""
 
@@ -73,6 +76,9 @@ class ServeConfig(Config):
 
     key_cache_seconds: NonNegativeFloat = 2.0
     """How long a replica trusts a key it has looked up; a revoked key stops working within this time."""
+
+    follow_seconds: NonNegativeFloat = 5.0
+    """How often a replica asks the registry whether an alias that it serves has moved; 0 for never."""
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where encoders run."""

@@ -107,6 +107,12 @@ def resolve_model(reference: str, registry: ModelSource | None = None) -> Model:
     )
 
 
+def can_move(reference: str) -> bool:
+    """Whether `reference` may name another version later: a registry's name, alone or at an alias."""
+    is_place = "/" in reference or ":" in reference or reference.startswith(".") or Path(reference).is_dir()
+    return not is_place and reference != "fake" and not reference.partition("@")[2].isdecimal()
+
+
 def packaged_model() -> Path:
     """Folder of the model that ships with this package."""
     return Path(str(files("lakebed"))) / "platform" / "encoder" / "models" / DEFAULT_MODEL

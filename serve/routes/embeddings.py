@@ -1,16 +1,21 @@
 """POST /v1/embeddings and /api/v1/embeddings: one handler, two conventions for the status."""
 
+import contextlib
+import math
 from typing import Any, Final
 
 from fastapi import APIRouter, Request, Response
 from starlette.requests import ClientDisconnect
 
-from lakebed.serve.errors import TooLargeError, UnsupportedMediaError
+from lakebed.serve.errors import InvalidRequestError, TooLargeError, UnsupportedMediaError
 from lakebed.serve.protocol import EmbeddingsRequest
 from lakebed.serve.service import Service
 
 INPUT_HEADER: Final = "x-lakebed-input"
 """`text` turns off the reading of strings as native input."""
+
+TIMEOUT_HEADER: Final = "x-request-timeout-seconds"
+"""Until when the client waits; Ray Serve's own name for it."""
 
 _CLIENT_LEFT: Final = 499
 
@@ -40,14 +45,28 @@ def embeddings_routes(service: Service) -> APIRouter:
 
 
 async def _embed(service: Service, request: Request, status: int) -> Response:
-    await service.authenticator.check(request.headers.get("authorization"))
+    key = await service.authenticator.check(request.headers.get("authorization"))
+    seconds = _seconds(request.headers.get(TIMEOUT_HEADER))
     try:
         body = await _read_body(request, service.limits.max_body_bytes)
     except ClientDisconnect:
         return Response(status_code=_CLIENT_LEFT)
     as_text = request.headers.get(INPUT_HEADER, "").lower() == "text"
-    answer = await service.embed(body, as_text=as_text)
+    answer = await service.embed(body, as_text=as_text, owner=key.id if key else "", seconds=seconds)
     return Response(answer.body, status, answer.headers, media_type="application/json")
+
+
+def _seconds(header: str | None) -> float | None:
+    """Read the timeout header; raises InvalidRequestError for what is no positive number."""
+    if header is None:
+        return None
+    with contextlib.suppress(ValueError):
+        seconds = float(header)
+        if 0 < seconds < math.inf:
+            return seconds
+    raise InvalidRequestError(
+        f"the header {TIMEOUT_HEADER} must be a positive number of seconds", code="invalid_header"
+    )
 
 
 async def _read_body(request: Request, most: int) -> bytes:

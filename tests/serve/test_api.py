@@ -141,3 +141,26 @@ def test_a_registered_version_is_in_the_header_and_in_the_name() -> None:
     assert models.find("m@7") is models.find("other")
     assert models.find("m").version == "7"
     assert len(models.distinct()) == 1
+
+
+def test_a_request_that_takes_too_long_is_given_up(client: TestClient) -> None:
+    answer = client.post(
+        "/v1/embeddings", json={"model": "fake", "input": "x"}, headers={"x-request-timeout-seconds": "1e-9"}
+    )
+    assert (answer.status_code, answer.json()["error"]["code"]) == (504, "deadline_exceeded")
+    assert embed(client, "x").status_code == 200
+
+
+def test_the_limit_holds_even_if_a_client_would_wait_longer(client_of: ClientFactory) -> None:
+    client = client_of(Limits(max_seconds=1e-9))
+    answer = client.post(
+        "/api/v1/embeddings", json={"model": "fake", "input": "x"}, headers={"x-request-timeout-seconds": "60"}
+    )
+    assert answer.status_code == 504
+
+
+@pytest.mark.parametrize("seconds", ["", "soon", "0", "-1", "nan", "inf"])
+def test_a_timeout_that_is_no_positive_number_is_refused(client: TestClient, seconds: str) -> None:
+    headers = {"x-request-timeout-seconds": seconds}
+    answer = client.post("/v1/embeddings", json={"model": "fake", "input": "x"}, headers=headers)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_header")
