@@ -18,6 +18,7 @@ from lakebed.serve.auth import Authenticator, NoKeys, StoredKeys
 from lakebed.serve.models import load_models, resolve_models
 from lakebed.serve.service import Service
 from lakebed.serve.store.database import connect, default_url
+from lakebed.serve.tokens import token_reader
 
 APP_NAME: Final = "lakebed"
 
@@ -33,7 +34,7 @@ class Endpoint:
             StoredKeys(connect(key_store), config.key_cache_seconds) if config.require_keys else NoKeys()
         )
         loaded = load_models(models, config.device, config.batching)
-        self._service = Service(loaded, authenticator, config.limits)
+        self._service = Service(loaded, authenticator, config.limits, token_reader(config.token_input))
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         return create_api(self._service)

@@ -1,5 +1,6 @@
 """The endpoint for tests: in this process without Ray, and one real server with keys for the whole session."""
 
+import importlib.util
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -9,16 +10,17 @@ from pathlib import Path
 import pytest
 from starlette.testclient import TestClient
 
-from lakebed.platform.config.serve import INERTIAL_NAME, Batching, Limits, ServeConfig
+from lakebed.platform.config.serve import INERTIAL_NAME, Batching, Limits, ServeConfig, TokenInput
 from lakebed.platform.encoder.load import resolve_model
 from lakebed.serve.api import create_api
 from lakebed.serve.auth import Authenticator, NoKeys
-from lakebed.serve.models import load_models
+from lakebed.serve.models import ServedModels, load_models
 from lakebed.serve.ports import free_port
 from lakebed.serve.process import running_server
 from lakebed.serve.service import Service
 from lakebed.serve.store.database import open_database
 from lakebed.serve.store.keys import create_key
+from lakebed.serve.tokens import token_reader
 
 MODEL = "fake:64"
 
@@ -30,10 +32,14 @@ def client_of() -> Iterator[ClientFactory]:
     """Make an HTTP client of an endpoint in this process."""
     with ExitStack() as stack:
 
-        def make(limits: Limits | None = None, authenticator: Authenticator | None = None) -> TestClient:
+        def make(
+            limits: Limits | None = None,
+            authenticator: Authenticator | None = None,
+            token_input: TokenInput = "refuse",
+        ) -> TestClient:
             model = resolve_model(MODEL)
             models = load_models({"fake": model, "org/fake": model, INERTIAL_NAME: model}, "cpu", Batching())
-            service = Service(models, authenticator or NoKeys(), limits or Limits())
+            service = Service(models, authenticator or NoKeys(), limits or Limits(), token_reader(token_input))
             return stack.enter_context(TestClient(create_api(service), raise_server_exceptions=False))
 
         yield make
@@ -43,6 +49,12 @@ def client_of() -> Iterator[ClientFactory]:
 def client(client_of: ClientFactory) -> TestClient:
     """An endpoint without keys and with the default limits."""
     return client_of()
+
+
+@pytest.fixture(scope="session")
+def packaged() -> ServedModels:
+    """The packaged model, loaded once: that takes seconds."""
+    return load_models({"lakebed-embed": resolve_model("lakebed-embed")}, "cpu", Batching())
 
 
 @dataclass(frozen=True)
@@ -91,3 +103,12 @@ def server_key_store(server: Server) -> str:
 def key_store(tmp_path: Path) -> str:
     """URL of an empty key store."""
     return f"sqlite:///{tmp_path / 'keys.db'}"
+
+
+@pytest.fixture
+def offline_encodings(monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Let tiktoken find OpenAI's cl100k_base and o200k_base without a network: LlamaIndex ships them."""
+    [llama_index] = importlib.util.find_spec("llama_index").submodule_search_locations
+    folder = Path(llama_index) / "core" / "_static" / "tiktoken_cache"
+    monkeypatch.setenv("TIKTOKEN_CACHE_DIR", str(folder))
+    return folder
