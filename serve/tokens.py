@@ -53,8 +53,8 @@ class NoTokens:
         """Say what can be done about it, on either side."""
         raise InvalidRequestError(
             "input holds token ids, which do not say whose vocabulary they are of, and this server was not told",
-            hint="send text (LangChain's OpenAIEmbeddings: check_embedding_ctx_length=False), or say in serve.yaml "
-            "token_input: cl100k_base for ids of OpenAI's tokenizer, or token_input: model for the model's own",
+            hint="send text (LangChain: check_embedding_ctx_length=False), or say in serve.yaml "
+            "whose they are: token_input: cl100k_base for OpenAI's, token_input: model for the model's own",
             param="input",
             code="unsupported_token_input",
         )

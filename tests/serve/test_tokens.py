@@ -1,4 +1,4 @@
-"""Token arrays over HTTP: refused, the model's own, or decoded by tiktoken; and what the server says at its start."""
+"""Token arrays: refused, the model's own, or decoded by tiktoken; and what the server says at its start."""
 
 import sys
 from collections.abc import Callable, Iterator
