@@ -19,6 +19,7 @@ from lakebed.serve.following import follow
 from lakebed.serve.models import ModelLoader, ServedModels, resolve_models
 from lakebed.serve.service import Service
 from lakebed.serve.store.database import connect, default_url
+from lakebed.serve.tokens import token_reader
 
 APP_NAME: Final = "lakebed"
 
@@ -35,7 +36,7 @@ class Endpoint:
         )
         loader = ModelLoader(config.device, config.batching)
         served = ServedModels(loader.load(models))
-        self._service = Service(served, authenticator, config.limits)
+        self._service = Service(served, authenticator, config.limits, token_reader(config.token_input))
         follow(served, models, loader, config.follow_seconds)
 
     def __serve_build_asgi_app__(self) -> FastAPI:

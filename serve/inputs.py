@@ -1,13 +1,15 @@
 """The `input` of a request, in all the forms that the three vendors' clients send, as items.
 
-Knows shapes, not meaning: an item validates itself. The order in which forms are tried is part of the contract:
+Knows shapes, not meaning: an item validates itself, and `tokens` knows whose ids a token array holds. The order in
+which forms are tried is part of the contract:
 
 1. a string: native input when it is JSON of one item object or a list of them, else a text
 2. a list, whose members are strings (each a text, or JSON of one item object) or item objects
-3. token arrays, which are refused: ids belong to one tokenizer, and foreign ones would embed as noise
+3. a list of whole numbers, which is one token array, or a list of token arrays
 4. one item object
 """
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 import orjson
@@ -22,20 +24,51 @@ _ITEM_FIELDS: Final = frozenset(ITEM_SCHEMA.names)
 def read_items(value: Any, *, max_inputs: int, as_text: bool = False) -> list[Item]:
     """Turn `input` into items; raises InvalidRequestError naming the position.
 
-    One string may hold several items. With `as_text` no string is looked into.
+    One string may hold several items. With `as_text` no string is looked into. Token arrays are no items: ask
+    `read_token_rows` first.
     """
     members = _members(value, as_text)
     if not members:
         raise _invalid("input must not be empty", "empty_input")
-    if _is_token(members[0]) or _is_token_list(members[0]):
-        raise _invalid(
-            "input holds token ids, which this model's tokenizer cannot be assumed to share; send text",
-            "unsupported_token_input",
-            hint="with LangChain's OpenAIEmbeddings set check_embedding_ctx_length=False",
-        )
-    if len(members) > max_inputs:
-        raise _invalid(f"input has {len(members):,} items, at most {max_inputs:,} are allowed", "too_many_inputs")
+    _check_count(members, max_inputs)
     return [_item(member, position, as_text) for position, member in enumerate(members)]
+
+
+def read_token_rows(value: Any, *, max_inputs: int) -> list[list[int]] | None:
+    """The token arrays in `input`, none empty, one per input; None when it begins with something else.
+
+    Raises InvalidRequestError naming the first that is none, and the place in it.
+    """
+    if not isinstance(value, list) or not value:
+        return None
+    first = value[0]
+    if _is_token(first):
+        rows = [value]
+    elif isinstance(first, list) and first and _is_token(first[0]):
+        rows = value
+    else:
+        return None
+    _check_count(rows, max_inputs)
+    for position, row in enumerate(rows):
+        _check_token_row(row, position)
+    return rows
+
+
+def _check_count(members: Sequence[Any], most: int) -> None:
+    if len(members) > most:
+        raise _invalid(f"input has {len(members):,} items, at most {most:,} are allowed", "too_many_inputs")
+
+
+def _check_token_row(row: Any, position: int) -> None:
+    if not isinstance(row, list):
+        message = f"input {position} must be a token array as the first one is, not {_json_name(row)}"
+        raise _invalid(message, "invalid_type", position)
+    if not row:
+        raise _invalid(f"input {position}: the token array is empty", "empty_input", position)
+    for place, token in enumerate(row):
+        if not _is_token(token):
+            message = f"input {position}: token {place} must be a whole number, not {_json_name(token)}"
+            raise _invalid(message, "invalid_token", position)
 
 
 def _members(value: Any, as_text: bool) -> list[Any]:
@@ -94,12 +127,16 @@ def _is_token(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def _is_token_list(value: Any) -> bool:
-    return isinstance(value, list) and bool(value) and all(map(_is_token, value))
-
-
 def _json_name(value: Any) -> str:
-    names = {bool: "a boolean", int: "a number", float: "a number", list: "a list", type(None): "null"}
+    names = {
+        bool: "a boolean",
+        int: "a number",
+        float: "a number",
+        str: "a string",
+        list: "a list",
+        dict: "an object",
+        type(None): "null",
+    }
     return names.get(type(value), type(value).__name__)
 
 

@@ -61,6 +61,7 @@ class ServedModel:
             "digest": info.digest,
             "dimensions": info.dimensions,
             "max_tokens": info.max_tokens,
+            "max_model_len": info.max_tokens,  # what vLLM calls it; mteb's wrapper asks to cut texts there
         }
 
 

@@ -10,6 +10,7 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field, StrictInt, StrictStr, ValidationError
 
 from lakebed.serve.errors import InvalidRequestError
+from lakebed.serve.precision import EmbedDtype
 
 
 class EmbeddingsRequest(BaseModel):
@@ -21,16 +22,27 @@ class EmbeddingsRequest(BaseModel):
     """Name of a served model; comes back as it was sent."""
 
     input: Any
-    """A text, a list of texts, an item object `{text, time_series}`, or a list of them."""
+    """A text, a list of texts, an item object `{text, time_series}`, or a list of them; token arrays where the
+    server is told whose ids they are."""
 
     dimensions: StrictInt | None = Field(default=None, ge=1)
     """Length of the vectors, at most the model's own; they are cut and brought back to unit length."""
 
     encoding_format: Literal["float", "base64"] | None = None
-    """`float` (default), or `base64` of little-endian float32."""
+    """`float` (default): JSON numbers; or `base64` of the little-endian bytes of `embed_dtype`."""
+
+    embed_dtype: EmbedDtype | None = None
+    """`float32` (default), `float16`, or `int8`: numbers from -127 to 127, to be multiplied by the `scale` beside
+    them."""
 
     truncate: Literal["error", "end"] | None = None
     """What to do with a text over the model's window: refuse (default), or cut its end off."""
+
+    truncate_prompt_tokens: StrictInt | None = Field(default=None, ge=-1)
+    """vLLM's way to say it: cut texts to so many tokens, special ones included; -1 is the model's window."""
+
+    truncation_side: Literal["right"] | None = None
+    """vLLM's, too: which end is cut off; only the right one can be."""
 
     user: Any = None
     """The caller's name for its end user; not used."""

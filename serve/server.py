@@ -26,6 +26,7 @@ from lakebed.serve.errors import ServerError
 from lakebed.serve.models import resolve_models
 from lakebed.serve.ports import check_free, free_port
 from lakebed.serve.store.database import default_url, open_database
+from lakebed.serve.tokens import token_reader
 
 _OBJECT_STORE_BYTES: Final = 200 * 2**20
 """Vectors never travel through the object store."""
@@ -46,6 +47,7 @@ def serve_until_stopped(config: ServeConfig, on_ready: Callable[[str], None]) ->
     check_free(config.host, config.port)
     if config.require_keys:
         open_database(config.key_store or default_url()).dispose()
+    token_reader(config.token_input)  # fails here rather than in a replica
     models = resolve_models(config)
     with tempfile.TemporaryDirectory(prefix="lakebed-", dir=_SOCKETS, ignore_cleanup_errors=True) as folder:
         os.environ.update(_serve_environment(Path(folder)))

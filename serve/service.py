@@ -11,7 +11,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import numpy as np
 
@@ -22,9 +22,11 @@ from lakebed.platform.items import Item
 from lakebed.serve.admission import Admission
 from lakebed.serve.auth import Authenticator
 from lakebed.serve.errors import DeadlineError, InvalidRequestError
-from lakebed.serve.inputs import read_items
+from lakebed.serve.inputs import read_items, read_token_rows
 from lakebed.serve.models import ServedModel, ServedModels
 from lakebed.serve.protocol import EmbeddingsRequest, read_request
+from lakebed.serve.tokens import NO_TOKENS, OwnTokens, TokenReader
+from lakebed.serve.truncation import prepare, truncation_of
 from lakebed.serve.wire import Usage, embeddings_body
 
 SAMPLES_PER_TOKEN: Final = 16
@@ -60,12 +62,21 @@ class _Work:
 
 
 class Service:
-    """Everything a replica answers with."""
+    """Everything a replica answers with. Raises ConfigError when `tokens` and a model do not fit each other."""
 
-    def __init__(self, models: ServedModels, authenticator: Authenticator, limits: Limits) -> None:
+    def __init__(
+        self,
+        models: ServedModels,
+        authenticator: Authenticator,
+        limits: Limits,
+        tokens: TokenReader = NO_TOKENS,
+    ) -> None:
+        for model in models.distinct():
+            tokens.check(model.encoder)
         self.models = models
         self.authenticator = authenticator
         self.limits = limits
+        self._tokens = tokens
         self._admission = Admission(limits.max_queued_tokens)
         self._threads = ThreadPoolExecutor(max(2, os.cpu_count() or 1), thread_name_prefix="prepare")
         self._probe: asyncio.Task[None] | None = None
@@ -109,21 +120,35 @@ class Service:
         request = read_request(body)
         model = self.models.find(request.model)
         _check_dimensions(model.encoder.info, request.dimensions)
-        items = read_items(request.input, max_inputs=self.limits.max_inputs, as_text=as_text)
-        _check_size(np.array([_least_tokens(item) for item in items]), self.limits)
-        prepared = model.encoder.prepare(items)
-        if request.truncate != "end":
-            _refuse_truncation(prepared, model.encoder.info)
+        truncation = truncation_of(request, model.encoder)
+        inputs = self._read(request.input, model, as_text)
+        prepared = prepare(model.encoder, inputs, truncation)
         each = prepared.tokens - (-prepared.samples // SAMPLES_PER_TOKEN)
         _check_size(each, self.limits)
         usage = Usage(int(prepared.tokens.sum()), int(each.sum()), int(prepared.truncated.sum()))
         return _Work(request, model, prepared, usage)
 
+    def _read(self, value: Any, model: ServedModel, as_text: bool) -> list[Item] | OwnTokens:
+        """Read `input`, and refuse what is too large already by what it counts at the very least."""
+        rows = read_token_rows(value, max_inputs=self.limits.max_inputs)
+        if rows is not None:
+            _check_size(np.array([len(row) for row in rows]), self.limits)
+            return self._tokens.read(rows, model.encoder)
+        items = read_items(value, max_inputs=self.limits.max_inputs, as_text=as_text)
+        _check_size(np.array([_least_tokens(item) for item in items]), self.limits)
+        return items
+
 
 def _answer(work: _Work, raw: VectorArray) -> Answer:
     request, info = work.request, work.model.encoder.info
     vectors = work.model.encoder.finish(raw, request.dimensions)
-    body = embeddings_body(request.model, vectors, work.usage, base64=request.encoding_format == "base64")
+    body = embeddings_body(
+        request.model,
+        vectors,
+        work.usage,
+        base64=request.encoding_format == "base64",
+        dtype=request.embed_dtype or "float32",
+    )
     headers = {"x-lakebed-model-version": work.model.version, "x-lakebed-model-digest": info.digest}
     if work.usage.truncated_tokens:
         headers["x-lakebed-truncated-tokens"] = str(work.usage.truncated_tokens)
@@ -136,20 +161,6 @@ def _check_dimensions(info: EncoderInfo, dimensions: int | None) -> None:
             f"dimensions: this model has {info.dimensions}, {dimensions:,} were asked for",
             param="dimensions",
             code="invalid_dimensions",
-        )
-
-
-def _refuse_truncation(prepared: Prepared, info: EncoderInfo) -> None:
-    too_long = np.flatnonzero(prepared.truncated)
-    if len(too_long):
-        first = int(too_long[0])
-        raise InvalidRequestError(
-            f"input {first}: the text is {int(prepared.truncated[first]):,} tokens over the model's window "
-            f"of {info.max_tokens:,}",
-            hint='shorten it, or send "truncate": "end" to have its end cut off',
-            param="input",
-            code="context_length_exceeded",
-            position=first,
         )
 
 

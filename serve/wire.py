@@ -1,7 +1,7 @@
 """Vectors to bytes: the body of a successful answer, written straight from arrays.
 
 A superset of the three vendors' bodies. Floats are written with the fewest digits that read back as the same
-float32, base64 is of little-endian float32, so both say exactly the same numbers.
+float32, base64 is of little-endian bytes, so both say exactly the same numbers.
 """
 
 import secrets
@@ -14,6 +14,7 @@ import numpy as np
 import orjson
 
 from lakebed.platform.encoder.prepared import VectorArray
+from lakebed.serve.precision import EmbedDtype, Rounded, rounded
 
 
 @dataclass(frozen=True)
@@ -25,22 +26,31 @@ class Usage:
     truncated_tokens: int = 0
 
 
-def embeddings_body(model: str, vectors: VectorArray, usage: Usage, *, base64: bool) -> bytes:
+def embeddings_body(
+    model: str, vectors: VectorArray, usage: Usage, *, base64: bool, dtype: EmbedDtype = "float32"
+) -> bytes:
     """The JSON body for vectors (n, dimensions), under the model name the client asked for."""
-    rows = np.ascontiguousarray(vectors, "<f4")
-    shown: list[Any] = [b64encode(row).decode("ascii") for row in rows] if base64 else list(rows)
     body = {
         "id": f"emb_{secrets.token_hex(12)}",
         "object": "list",
         "model": model,
-        "data": [
-            {"object": "embedding", "index": index, "embedding": embedding}
-            for index, embedding in enumerate(shown)
-        ],
+        "data": _data(rounded(vectors, dtype), base64),
         "usage": _usage(usage),
         "create_time": datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z"),
     }
     return orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def _data(vectors: Rounded, base64: bool) -> list[dict[str, Any]]:
+    rows = vectors.values if base64 or vectors.values.dtype != np.float16 else vectors.values.astype(np.float32)
+    shown: list[Any] = [b64encode(row).decode("ascii") for row in rows] if base64 else list(rows)
+    entries = [
+        {"object": "embedding", "index": index, "embedding": embedding} for index, embedding in enumerate(shown)
+    ]
+    if vectors.scales is not None:
+        for entry, scale in zip(entries, vectors.scales.tolist(), strict=True):
+            entry["scale"] = scale
+    return entries
 
 
 def _usage(usage: Usage) -> dict[str, int]:

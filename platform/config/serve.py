@@ -14,6 +14,10 @@ INERTIAL_NAME: Final = "inertial-embed-alpha"
 """The one model name that the inertialai-python client can send and read back."""
 
 
+TokenInput = Literal["refuse", "model", "cl100k_base", "o200k_base", "p50k_base"]
+"""Whose ids token arrays hold; the last three are encodings of tiktoken."""
+
+
 class Limits(Config):
     """What one request may ask for. More is refused with a message that names the limit."""
 
@@ -82,6 +86,10 @@ class ServeConfig(Config):
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where encoders run."""
+
+    token_input: TokenInput = "refuse"  # noqa: S105 - a way to read, no password
+    """Whose ids a token array as `input` holds, which it does not say itself: nobody's (it is refused), the served
+    model's own, or those of one of tiktoken's encodings, which are read back as text (needs lakebed[tiktoken])."""
 
     replicas: PositiveInt = 1
     """Copies of the encoder process."""

@@ -17,12 +17,12 @@ from lakebed.platform.encoder.artifact import Artifact, read_artifact
 from lakebed.platform.encoder.description import DescriptionHead, DescriptionSpec
 from lakebed.platform.encoder.layout import Layout
 from lakebed.platform.encoder.load import Device
-from lakebed.platform.encoder.prepared import Prepared, Ragged, VectorArray
+from lakebed.platform.encoder.prepared import IntArray, Prepared, Ragged, VectorArray
 from lakebed.platform.encoder.protocol import EncoderInfo, truncate
 from lakebed.platform.encoder.signal_tower import Shares, SignalTower, SignalWeights, prepare_channels
 from lakebed.platform.encoder.text_tower import TextSpec, TextTower
 from lakebed.platform.errors import ArtifactError, ConfigError
-from lakebed.platform.items import Item
+from lakebed.platform.items import FloatArray, Item
 
 CHANNEL_COST = 8
 """A channel's share of a batch budget, in text tokens: a rough guess at what takes as long on a CPU."""
@@ -74,25 +74,35 @@ class MultiModalEncoder:
         """Name, digest and sizes."""
         return self._info
 
+    @property
+    def vocabulary(self) -> int:
+        """How many token ids there are."""
+        return self.text.vocabulary
+
+    @property
+    def special_tokens(self) -> int:
+        """How many of them go around every text."""
+        return self.text.special_tokens
+
     def prepare(self, items: Sequence[Item]) -> Prepared:
         """Tokenize texts; normalise and resample channels. Thread-safe."""
+        return self.prepare_within(items, self._info.max_tokens)
+
+    def prepare_within(self, items: Sequence[Item], window: int) -> Prepared:
+        """Prepare with texts cut to `window` tokens."""
         texts = [item.text for item in items]
-        rows, cut = self.text.tokenize([text for text in texts if text is not None])
+        rows, cut = self.text.tokenize([text for text in texts if text is not None], window)
         has_text = np.array([text is not None for text in texts], bool)
         truncated = np.zeros(len(items), np.int64)
         truncated[has_text] = cut
         given = iter(rows)
         tokens = Ragged.of([next(given) if has else np.empty(0, np.int64) for has in has_text], np.int64)
-        nothing = np.empty((0, 1))
-        series = [nothing if item.series is None else item.series for item in items]
-        channels, levels = prepare_channels(series)
-        return Prepared(
-            {"tokens": tokens, "channels": channels, "levels": levels},
-            costs=tokens.lengths + CHANNEL_COST * channels.lengths,
-            tokens=tokens.lengths,
-            truncated=truncated,
-            samples=np.array([item.samples for item in items], np.int64),
-        )
+        return _prepared(tokens, truncated, [_NO_SERIES if item.series is None else item.series for item in items])
+
+    def prepare_tokens(self, rows: Sequence[IntArray], window: int) -> Prepared:
+        """Take token ids as they are, special ones included; cut to `window`."""
+        kept, truncated = self.text.fit(rows, window)
+        return _prepared(Ragged.of(kept, np.int64), truncated, [_NO_SERIES] * len(rows))
 
     @torch.inference_mode()
     def forward(self, work: Prepared) -> VectorArray:
@@ -136,6 +146,20 @@ class MultiModalEncoder:
     def finish(self, vectors: VectorArray, dimensions: int | None = None) -> VectorArray:
         """Truncate and renormalise."""
         return truncate(vectors, dimensions)
+
+
+_NO_SERIES: Final = np.empty((0, 1))
+
+
+def _prepared(tokens: Ragged, truncated: IntArray, series: Sequence[FloatArray]) -> Prepared:
+    channels, levels = prepare_channels(series)
+    return Prepared(
+        {"tokens": tokens, "channels": channels, "levels": levels},
+        costs=tokens.lengths + CHANNEL_COST * channels.lengths,
+        tokens=tokens.lengths,
+        truncated=truncated,
+        samples=np.array([values.size for values in series], np.int64),
+    )
 
 
 @dataclass(frozen=True)

@@ -51,6 +51,32 @@ class Encoder(Protocol):
         ...
 
 
+@runtime_checkable
+class TokenEncoder(Encoder, Protocol):
+    """An encoder that also takes token ids of its own, and cuts texts shorter than its window asks.
+
+    No encoder has to be one. The endpoint needs it for `token_input: model` and `truncate_prompt_tokens`.
+    """
+
+    @property
+    def vocabulary(self) -> int:
+        """How many token ids there are; each is from 0 to one less."""
+        ...
+
+    @property
+    def special_tokens(self) -> int:
+        """How many special tokens go around every text; a window that holds no more would leave nothing of it."""
+        ...
+
+    def prepare_within(self, items: Sequence[Item], window: int) -> Prepared:
+        """Do as `prepare` does, with texts cut to `window` tokens, special ones included."""
+        ...
+
+    def prepare_tokens(self, rows: Sequence[IntArray], window: int) -> Prepared:
+        """Take rows of token ids, none empty, as they are: nothing is added to them; cut as a text of them is."""
+        ...
+
+
 @dataclass(frozen=True, eq=False)
 class Encoded:
     """Vectors (n, dimensions) float32 in the order of the items, with what each cost and what was cut of it.

@@ -58,19 +58,28 @@ class TextTower:
         self.tokenizer = _tokenizer(folder)
         self.model = _load_weights(folder, device, dtype)
         self.dimensions = self.model.hidden
-        self._closing = _closing(self.tokenizer)
+        self.vocabulary = int(self.tokenizer.get_vocab_size())
+        self.special_tokens, self._closing = _special(self.tokenizer)
 
-    def tokenize(self, texts: Sequence[str]) -> tuple[list[IntArray], IntArray]:
+    def tokenize(self, texts: Sequence[str], window: int | None = None) -> tuple[list[IntArray], IntArray]:
         """Token ids of each text, special tokens included, cut to the window; and how many tokens were cut."""
-        limit, closing = self.spec.max_tokens, self._closing
-        rows, cut = [], np.zeros(len(texts), np.int64)
-        for place, encoding in enumerate(self.tokenizer.encode_batch_fast(list(texts))):
-            ids = encoding.ids
-            if len(ids) > limit:
-                cut[place] = len(ids) - limit
-                ids = ids[: limit - len(closing)] + closing
-            rows.append(np.array(ids, np.int64))
-        return rows, cut
+        encodings = self.tokenizer.encode_batch_fast(list(texts))
+        return self.fit([np.array(encoding.ids, np.int64) for encoding in encodings], window)
+
+    def fit(self, rows: Sequence[IntArray], window: int | None = None) -> tuple[list[IntArray], IntArray]:
+        """Cut rows of token ids to the window, or to a narrower one; and how many tokens were cut of each.
+
+        The special tokens that end a text stay at its end.
+        """
+        limit = min(window or self.spec.max_tokens, self.spec.max_tokens)
+        cut = np.maximum(np.fromiter(map(len, rows), np.int64, len(rows)) - limit, 0)
+        return [self._cut(row, limit) if over else row for row, over in zip(rows, cut, strict=True)], cut
+
+    def _cut(self, row: IntArray, limit: int) -> IntArray:
+        closing = self._closing
+        if not np.array_equal(row[len(row) - len(closing) :], closing):
+            return row[:limit]
+        return np.concatenate([row[: limit - len(closing)], closing])
 
     @torch.inference_mode()
     def states(self, tokens: Ragged) -> torch.Tensor:
@@ -148,11 +157,11 @@ def _tokenizer(folder: Path) -> Tokenizer:
     return tokenizer
 
 
-def _closing(tokenizer: Tokenizer) -> list[int]:
-    """The special tokens that end every sequence, such as [SEP]; none with some tokenizers."""
+def _special(tokenizer: Tokenizer) -> tuple[int, IntArray]:
+    """How many special tokens go around every text, and those that end it, such as [SEP]; some have none."""
     probe = tokenizer.encode("a")
     own = [place for place, special in enumerate(probe.special_tokens_mask) if not special]
-    return list(probe.ids[own[-1] + 1 :]) if own else []
+    return len(probe.ids) - len(own), np.array(probe.ids[own[-1] + 1 :] if own else [], np.int64)
 
 
 def _load_weights(folder: Path, device: torch.device, dtype: torch.dtype) -> Bert | AutoEncoder:
