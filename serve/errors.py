@@ -4,9 +4,11 @@ LakebedError
 `-- RequestError              carries `param` and `code` for the client
     |-- InvalidRequestError   the request does not say something that can be done
     |-- UnauthorizedError     no key, or one that is unknown, expired or revoked
+    |-- ModelNotAllowedError  the key may not use this model
     |-- TooLargeError         the body is over the limit
     |-- UnsupportedMediaError the body is compressed or not JSON
     |-- OverloadedError       too much work is waiting; carries when to come back
+    |   `-- RateLimitedError  a key or an address has used up what it may in a minute
     `-- NotReadyError         the server cannot answer now
 """
 
@@ -46,6 +48,12 @@ class UnauthorizedError(RequestError):
     default_code = "invalid_api_key"
 
 
+class ModelNotAllowedError(RequestError):
+    """The key may not use this model."""
+
+    default_code = "model_not_allowed"
+
+
 class TooLargeError(RequestError):
     """The body is over the limit."""
 
@@ -67,6 +75,10 @@ class OverloadedError(RequestError):
     def retry_after(self) -> float:
         """Seconds until it is worth trying again."""
         return float(self.context.get("retry_after", 1.0))
+
+
+class RateLimitedError(OverloadedError):
+    """A key or an address has used up what it may in a minute; the server itself is not busy."""
 
 
 class NotReadyError(RequestError):

@@ -14,23 +14,20 @@ from typing import Final, TypeVar
 
 import numpy as np
 
-from lakebed.platform.config.serve import Limits
+from lakebed.platform.config.serve import KeyLimits, Limits
 from lakebed.platform.encoder.prepared import IntArray, Prepared, VectorArray
 from lakebed.platform.encoder.protocol import EncoderInfo
 from lakebed.platform.items import Item
 from lakebed.serve.admission import Admission
-from lakebed.serve.auth import Authenticator
+from lakebed.serve.auth import Authenticator, permitted_models
 from lakebed.serve.errors import InvalidRequestError
 from lakebed.serve.inputs import read_items
-from lakebed.serve.models import ServedModel, ServedModels
+from lakebed.serve.key_limits import KeyRates
+from lakebed.serve.models import Permitted, ServedModel, ServedModels
 from lakebed.serve.protocol import EmbeddingsRequest, read_request
+from lakebed.serve.store.keys import Key
+from lakebed.serve.token_estimate import SAMPLES_PER_TOKEN, estimate_tokens
 from lakebed.serve.wire import Usage, embeddings_body
-
-SAMPLES_PER_TOKEN: Final = 16
-"""Values of a time series that count as one token in usage and limits."""
-
-_BYTES_PER_TOKEN: Final = 4
-"""A rough guess for admission, corrected as soon as the request has been read."""
 
 _LONGEST_TOKEN: Final = 32
 """Characters."""
@@ -59,22 +56,33 @@ class _Work:
 class Service:
     """Everything a replica answers with."""
 
-    def __init__(self, models: ServedModels, authenticator: Authenticator, limits: Limits) -> None:
+    def __init__(
+        self,
+        models: ServedModels,
+        authenticator: Authenticator,
+        limits: Limits,
+        key_rates: KeyRates | None = None,
+    ) -> None:
         self.models = models
         self.authenticator = authenticator
         self.limits = limits
+        self._key_rates = key_rates or KeyRates(KeyLimits())
         self._admission = Admission(limits.max_queued_tokens)
         self._threads = ThreadPoolExecutor(max(2, os.cpu_count() or 1), thread_name_prefix="prepare")
         self._probe: asyncio.Task[None] | None = None
 
-    async def embed(self, body: bytes, *, as_text: bool) -> Answer:
-        """Answer one embeddings request; raises RequestError or ModelNotFoundError."""
-        estimate = min(1 + len(body) // _BYTES_PER_TOKEN, self.limits.max_request_tokens)
-        with self._admission.enter(estimate) as ticket:
-            work = await self._off_loop(partial(self._prepare, body, as_text))
-            ticket.correct(work.usage.total_tokens)
-            vectors = await work.model.scheduler.run(work.prepared)
-            return await self._off_loop(partial(_answer, work, vectors))
+    async def embed(self, body: bytes, *, as_text: bool, key: Key | None = None) -> Answer:
+        """Answer one embeddings request of `key`; raises RequestError or ModelNotFoundError."""
+        estimate = min(estimate_tokens(body), self.limits.max_request_tokens)
+        async with self._key_rates.hold(key, estimate) as allowance:
+            with self._admission.enter(estimate) as ticket:
+                work = await self._off_loop(partial(self._prepare, body, as_text, permitted_models(key)))
+                ticket.correct(work.usage.total_tokens)
+                allowance.correct(work.usage.total_tokens)
+                vectors = await work.model.scheduler.run(work.prepared)
+                answer = await self._off_loop(partial(_answer, work, vectors))
+                answer.headers.update(allowance.headers())
+                return answer
 
     async def probe(self) -> None:
         """Make sure that every model embeds; raises what a request would. Callers at one time share one probe."""
@@ -89,9 +97,9 @@ class Service:
     async def _off_loop(self, function: Callable[[], _Result]) -> _Result:
         return await asyncio.get_running_loop().run_in_executor(self._threads, function)
 
-    def _prepare(self, body: bytes, as_text: bool) -> _Work:
+    def _prepare(self, body: bytes, as_text: bool, permitted: Permitted) -> _Work:
         request = read_request(body)
-        model = self.models.find(request.model)
+        model = self.models.find(request.model, permitted)
         _check_dimensions(model.encoder.info, request.dimensions)
         items = read_items(request.input, max_inputs=self.limits.max_inputs, as_text=as_text)
         _check_size(np.array([_least_tokens(item) for item in items]), self.limits)
