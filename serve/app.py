@@ -3,6 +3,7 @@
 `build` resolves models and so says at once when one is missing; replicas load them.
 """
 
+import contextlib
 import os
 from collections.abc import Mapping
 from typing import Any, Final
@@ -16,12 +17,17 @@ from lakebed.platform.encoder.load import Model
 from lakebed.serve.api import create_api
 from lakebed.serve.auth import Authenticator, NoKeys, StoredKeys
 from lakebed.serve.following import follow
+from lakebed.serve.key_limits import KeyRates
+from lakebed.serve.limit_authority import RayAuthority
+from lakebed.serve.limiters import AuthorityLostError, LeasedLimiter
 from lakebed.serve.models import ModelLoader, ServedModels, resolve_models
 from lakebed.serve.service import Service
 from lakebed.serve.store.database import connect, default_url
 from lakebed.serve.tokens import token_reader
 
 APP_NAME: Final = "lakebed"
+
+_AUTHORITY: Final = f"{APP_NAME}-rate-limits"
 
 _MOST_REQUESTS_INSIDE: Final = 4096
 """Serve's own gate stays out of the way: admission counts tokens, not requests."""
@@ -32,11 +38,25 @@ class Endpoint:
 
     def __init__(self, config: ServeConfig, models: Mapping[str, Model], key_store: str) -> None:
         authenticator: Authenticator = (
-            StoredKeys(connect(key_store), config.key_cache_seconds) if config.require_keys else NoKeys()
+            StoredKeys(
+                connect(key_store),
+                config.key_cache_seconds,
+                failures_per_minute=config.key_limits.failures_per_minute,
+            )
+            if config.require_keys
+            else NoKeys()
         )
         loader = ModelLoader(config.device, config.batching)
         served = ServedModels(loader.load(models))
-        self._service = Service(served, authenticator, config.limits, token_reader(config.token_input))
+        self._authority = RayAuthority(_AUTHORITY) if config.replicas > 1 and config.require_keys else None
+        limiter = None if self._authority is None else LeasedLimiter(self._authority, config.replicas)
+        self._service = Service(
+            served,
+            authenticator,
+            config.limits,
+            tokens=token_reader(config.token_input),
+            key_rates=KeyRates(config.key_limits, limiter),
+        )
         follow(served, models, loader, config.follow_seconds)
 
     def __serve_build_asgi_app__(self) -> FastAPI:
@@ -44,6 +64,9 @@ class Endpoint:
 
     async def check_health(self) -> None:
         """Serve asks every ten seconds and replaces a replica that cannot embed."""
+        if self._authority is not None:
+            with contextlib.suppress(AuthorityLostError):  # limits hold without it, if less exactly
+                await self._authority.greet()
         await self._service.probe()
 
 

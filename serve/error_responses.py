@@ -5,6 +5,7 @@ The path decides between 400 and 422 for a faulty request, because each client p
 """
 
 import logging
+import math
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -33,6 +34,7 @@ _TYPES: Final = {
 
 _STATUSES: Final[tuple[tuple[type[LakebedError], int], ...]] = (
     (errors.UnauthorizedError, 401),
+    (errors.ModelNotAllowedError, 403),
     (errors.TooLargeError, 413),
     (errors.UnsupportedMediaError, 415),
     (errors.OverloadedError, 429),
@@ -81,6 +83,12 @@ def install(app: FastAPI) -> None:
 
 def refusal_of(error: LakebedError, path: str) -> Refusal:
     """Say over HTTP what went wrong in answering `path`."""
+    refusal = _refusal_of(error, path)
+    refusal.headers.update(error.context.get("headers", {}))
+    return refusal
+
+
+def _refusal_of(error: LakebedError, path: str) -> Refusal:
     if isinstance(error, errors.InvalidRequestError):
         return _validation(error, path)
     status = next((status for kind, status in _STATUSES if isinstance(error, kind)), 500)
@@ -107,7 +115,7 @@ def _headers(error: errors.RequestError) -> dict[str, str]:
     if isinstance(error, errors.UnauthorizedError):
         return {"www-authenticate": "Bearer"}
     if isinstance(error, errors.OverloadedError):
-        milliseconds = round(error.retry_after * 1000)
+        milliseconds = math.ceil(error.retry_after * 1000)
         return {"retry-after": str(-(-milliseconds // 1000)), "retry-after-ms": str(milliseconds)}
     if isinstance(error, errors.NotReadyError):
         return {"retry-after": "1"}

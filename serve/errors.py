@@ -4,9 +4,11 @@ LakebedError
 `-- RequestError              carries `param` and `code` for the client
     |-- InvalidRequestError   the request does not say something that can be done
     |-- UnauthorizedError     no key, or one that is unknown, expired or revoked
+    |-- ModelNotAllowedError  the key may not use this model
     |-- TooLargeError         the body is over the limit
     |-- UnsupportedMediaError the body is compressed or not JSON
     |-- OverloadedError       too much work is waiting; carries when to come back
+    |   `-- RateLimitedError  a key or an address has used up what it may in a minute
     |-- DeadlineError         it was not answered in the time that it had
     `-- NotReadyError         the server cannot answer now
 """
@@ -47,6 +49,12 @@ class UnauthorizedError(RequestError):
     default_code = "invalid_api_key"
 
 
+class ModelNotAllowedError(RequestError):
+    """The key may not use this model."""
+
+    default_code = "model_not_allowed"
+
+
 class TooLargeError(RequestError):
     """The body is over the limit."""
 
@@ -74,6 +82,10 @@ class DeadlineError(RequestError):
     """The request was not answered in the time that the server, or its client, gave it."""
 
     default_code = "deadline_exceeded"
+
+
+class RateLimitedError(OverloadedError):
+    """A key or an address has used up what it may in a minute; the server itself is not busy."""
 
 
 class NotReadyError(RequestError):

@@ -1,11 +1,12 @@
 """Stands between Ray Serve and the HAProxy binary: mends what Serve configures, and ends it with its parent.
 
-Serve offers no setting for three things that are wrong here. It opens the statistics page and the metrics on every
+Serve offers no setting for four things that are wrong here. It opens the statistics page and the metrics on every
 interface, without a password. When no replica answers, HAProxy says 404 or 500 in plain text, which clients do not
-retry or cannot read. And an HAProxy outlives a Serve that was killed, holding its port. But Serve lets the binary
-be named: it names a script that `install` writes, which runs this module, which mends the configuration, asks the
-kernel to end the process together with its parent, and becomes HAProxy. `drain` ends a server: Serve's
-own way answers 404 while it deletes an application.
+retry or cannot read. Replicas are not told where a request came from, or are told by the client. And an HAProxy
+outlives a Serve that was killed, holding its port. But Serve lets the binary be named: it names a script that
+`install` writes, which runs this module, which mends the configuration, asks the kernel to end the process
+together with its parent, and becomes HAProxy. `drain` ends a server: Serve's own way answers 404 while it deletes
+an application.
 """
 
 import contextlib
@@ -24,6 +25,9 @@ from typing import Final
 _SIDE_DOORS: Final = re.compile(r"^(frontend prometheus|listen stats)\n(\s+)bind [*]?:(\d+)$", re.MULTILINE)
 _ERROR_FILES: Final = re.compile(r"^(\s+errorfile \d+) .*$", re.MULTILINE)
 _NO_BACKEND: Final = re.compile(r"^(backend default_backend\n\s+http-request return) .*$", re.MULTILINE)
+_FRONT_DOOR: Final = re.compile(
+    r"^(frontend http_frontend\n(\s+)bind .*\n)(?!\s+http-request set-header x-forw)", re.MULTILINE
+)
 _PR_SET_PDEATHSIG: Final = 1
 _ANSWER_SECONDS: Final = 5.0
 _POLL_SECONDS: Final = 0.05
@@ -46,9 +50,11 @@ def install(folder: Path, binary: str, unavailable: bytes) -> Path:
 def mended(configuration: str, page: str) -> str:
     """The configuration with its side doors on loopback and `page` wherever HAProxy itself has to answer.
 
-    Where clients connect stays as it is. Mending twice changes nothing more.
+    Where clients connect stays as it is, and replicas are told the address, whatever a client says of it. Mending
+    twice changes nothing more.
     """
     configuration = _SIDE_DOORS.sub(r"\1\n\2bind 127.0.0.1:\3", configuration)
+    configuration = _FRONT_DOOR.sub(r"\1\2http-request set-header x-forwarded-for %[src]\n", configuration)
     configuration = _ERROR_FILES.sub(rf"\1 {page}", configuration)
     return _NO_BACKEND.sub(r"\1 status 503 default-errorfiles", configuration)
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Final
@@ -15,7 +15,7 @@ from lakebed.platform.encoder.protocol import Encoder
 from lakebed.platform.errors import ModelNotFoundError
 from lakebed.platform.items import Item
 from lakebed.platform.registry import Registry
-from lakebed.serve.errors import NotReadyError
+from lakebed.serve.errors import ModelNotAllowedError, NotReadyError
 from lakebed.serve.scheduler import Scheduler
 
 UNVERSIONED: Final = "unversioned"
@@ -25,6 +25,13 @@ _TRUSTED_SECONDS: Final = 5.0
 """For so long after a batch got done, an idle model is taken to work."""
 
 _STUCK_SECONDS: Final = 60.0
+
+Permitted = Callable[[str], bool]
+"""Whether a caller may use the model of this name."""
+
+
+def _all_names(_name: str) -> bool:
+    return True
 
 
 @dataclass(frozen=True)
@@ -74,13 +81,21 @@ class ServedModels:
     def __init__(self, models: Mapping[str, ServedModel]) -> None:
         self._models = dict(models)
 
-    def find(self, name: str) -> ServedModel:
-        """The model called `name`; raises ModelNotFoundError that lists what there is."""
+    def find(self, name: str, permitted: Permitted = _all_names) -> ServedModel:
+        """The model called `name`.
+
+        Raises ModelNotFoundError that lists what there is of what is `permitted`, and ModelNotAllowedError when
+        the model is there and not permitted.
+        """
         base, _, version = name.partition("@")
         model = self._models.get(name) or self._models.get(base)
         if model is None or (name not in self._models and version != model.version):
-            raise ModelNotFoundError(
-                f"the model {name[:100]!r} does not exist here", hint=f"served: {', '.join(self._models)}"
+            raise self._not_found(name, permitted)
+        if not permitted(name):
+            raise ModelNotAllowedError(
+                f"this key may not use the model {name!r}",
+                hint="`lakebed keys update` changes what it may",
+                param="model",
             )
         return model
 
@@ -88,9 +103,20 @@ class ServedModels:
         """Let names lead to other models from now on."""
         self._models = {**self._models, **models}
 
-    def described(self) -> list[dict[str, Any]]:
-        """Every name with its model."""
-        return [model.described(name) for name, model in self._models.items()]
+    def described(self, permitted: Permitted = _all_names) -> list[dict[str, Any]]:
+        """Every name that is `permitted`, with its model."""
+        return [model.described(name) for name, model in self._models.items() if permitted(name)]
+
+    def look_up(self, name: str, permitted: Permitted = _all_names) -> dict[str, Any]:
+        """The entry of one name; raises ModelNotFoundError also for what is not `permitted`."""
+        try:
+            return self.find(name, permitted).described(name)
+        except ModelNotAllowedError:
+            raise self._not_found(name, permitted) from None
+
+    def _not_found(self, name: str, permitted: Permitted) -> ModelNotFoundError:
+        served = ", ".join(filter(permitted, self._models))
+        return ModelNotFoundError(f"the model {name[:100]!r} does not exist here", hint=f"served: {served}")
 
     def distinct(self) -> Sequence[ServedModel]:
         """Every model once, however many names it has."""

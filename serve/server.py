@@ -69,7 +69,10 @@ def base_url(config: ServeConfig) -> str:
 
 
 def _serve_environment(folder: Path) -> dict[str, str]:
-    """What Serve reads. Ports and paths of its own let several servers live on one machine."""
+    """What Serve and uvicorn read. Ports and paths of its own let several servers live on one machine."""
+    from ray.util import get_node_ip_address
+
+    this_machine: str = get_node_ip_address()  # type: ignore[no-untyped-call] # Ray ships it so
     return {
         "RAY_SERVE_ENABLE_HA_PROXY": "1",
         "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
@@ -87,6 +90,8 @@ def _serve_environment(folder: Path) -> dict[str, str]:
         "RAY_SERVE_MAX_PER_REPLICA_RETRY_COUNT": "1",
         # A replica that dies before it answers has changed nothing, so its request goes to another.
         "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",
+        # Whom replicas believe where a request came from: HAProxy, which reaches them from this machine.
+        "FORWARDED_ALLOW_IPS": ",".join(["127.0.0.1", "::1", this_machine]),
     }
 
 

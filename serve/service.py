@@ -15,25 +15,22 @@ from typing import Any, Final, TypeVar
 
 import numpy as np
 
-from lakebed.platform.config.serve import Limits
+from lakebed.platform.config.serve import KeyLimits, Limits
 from lakebed.platform.encoder.prepared import IntArray, Prepared, VectorArray
 from lakebed.platform.encoder.protocol import EncoderInfo
 from lakebed.platform.items import Item
 from lakebed.serve.admission import Admission
-from lakebed.serve.auth import Authenticator
+from lakebed.serve.auth import Authenticator, permitted_models
 from lakebed.serve.errors import DeadlineError, InvalidRequestError
 from lakebed.serve.inputs import read_items, read_token_rows
-from lakebed.serve.models import ServedModel, ServedModels
+from lakebed.serve.key_limits import KeyRates
+from lakebed.serve.models import Permitted, ServedModel, ServedModels
 from lakebed.serve.protocol import EmbeddingsRequest, read_request
+from lakebed.serve.store.keys import Key
+from lakebed.serve.token_estimate import SAMPLES_PER_TOKEN, estimate_tokens
 from lakebed.serve.tokens import NO_TOKENS, OwnTokens, TokenReader
 from lakebed.serve.truncation import prepare, truncation_of
 from lakebed.serve.wire import Usage, embeddings_body
-
-SAMPLES_PER_TOKEN: Final = 16
-"""Values of a time series that count as one token in usage and limits."""
-
-_BYTES_PER_TOKEN: Final = 4
-"""A rough guess for admission, corrected as soon as the request has been read."""
 
 _LONGEST_TOKEN: Final = 32
 """Characters."""
@@ -69,7 +66,9 @@ class Service:
         models: ServedModels,
         authenticator: Authenticator,
         limits: Limits,
+        *,
         tokens: TokenReader = NO_TOKENS,
+        key_rates: KeyRates | None = None,
     ) -> None:
         for model in models.distinct():
             tokens.check(model.encoder)
@@ -77,31 +76,36 @@ class Service:
         self.authenticator = authenticator
         self.limits = limits
         self._tokens = tokens
+        self._key_rates = key_rates or KeyRates(KeyLimits())
         self._admission = Admission(limits.max_queued_tokens)
         self._threads = ThreadPoolExecutor(max(2, os.cpu_count() or 1), thread_name_prefix="prepare")
         self._probe: asyncio.Task[None] | None = None
 
     async def embed(
-        self, body: bytes, *, as_text: bool = False, owner: str = "", seconds: float | None = None
+        self, body: bytes, *, as_text: bool = False, key: Key | None = None, seconds: float | None = None
     ) -> Answer:
-        """Answer one embeddings request; raises RequestError or ModelNotFoundError.
+        """Answer one embeddings request of `key`; raises RequestError or ModelNotFoundError.
 
-        Owners share the device fairly. What has not got done in `seconds`, or in the limit, is dropped.
+        Keys share the device fairly. What has not got done in `seconds`, or in the limit, is dropped.
         """
         within = min(seconds or math.inf, self.limits.max_seconds)
         try:
             async with asyncio.timeout(within):
-                return await self._embed(body, as_text, owner)
+                return await self._embed(body, as_text, key)
         except TimeoutError:
             raise DeadlineError(f"the request was not answered within {within:g} s", hint=_LATE) from None
 
-    async def _embed(self, body: bytes, as_text: bool, owner: str) -> Answer:
-        estimate = min(1 + len(body) // _BYTES_PER_TOKEN, self.limits.max_request_tokens)
-        with self._admission.enter(estimate) as ticket:
-            work = await self._off_loop(partial(self._prepare, body, as_text))
-            ticket.correct(work.usage.total_tokens)
-            vectors = await work.model.scheduler.run(work.prepared, owner)
-            return await self._off_loop(partial(_answer, work, vectors))
+    async def _embed(self, body: bytes, as_text: bool, key: Key | None) -> Answer:
+        estimate = min(estimate_tokens(body), self.limits.max_request_tokens)
+        async with self._key_rates.hold(key, estimate) as allowance:
+            with self._admission.enter(estimate) as ticket:
+                work = await self._off_loop(partial(self._prepare, body, as_text, permitted_models(key)))
+                ticket.correct(work.usage.total_tokens)
+                allowance.correct(work.usage.total_tokens)
+                vectors = await work.model.scheduler.run(work.prepared, key.id if key else "")
+                answer = await self._off_loop(partial(_answer, work, vectors))
+                answer.headers.update(allowance.headers())
+                return answer
 
     async def probe(self) -> None:
         """Make sure that every model embeds; raises what a request would. Callers at one time share one probe."""
@@ -116,9 +120,9 @@ class Service:
     async def _off_loop(self, function: Callable[[], _Result]) -> _Result:
         return await asyncio.get_running_loop().run_in_executor(self._threads, function)
 
-    def _prepare(self, body: bytes, as_text: bool) -> _Work:
+    def _prepare(self, body: bytes, as_text: bool, permitted: Permitted) -> _Work:
         request = read_request(body)
-        model = self.models.find(request.model)
+        model = self.models.find(request.model, permitted)
         _check_dimensions(model.encoder.info, request.dimensions)
         truncation = truncation_of(request, model.encoder)
         inputs = self._read(request.input, model, as_text)

@@ -48,6 +48,19 @@ class Limits(Config):
         return self
 
 
+class KeyLimits(Config):
+    """What one API key may do in a minute, over all replicas together, unless the key itself says otherwise."""
+
+    requests_per_minute: PositiveInt | None = None
+    """Requests to embed; null is without limit."""
+
+    tokens_per_minute: PositiveInt | None = None
+    """Token equivalents; null is without limit. A single request above it is refused for good."""
+
+    failures_per_minute: PositiveInt = 30
+    """Requests from one client address with keys that do not work; further ones get 429 instead of 401."""
+
+
 class Batching(Config):
     """How large one device batch may be."""
 
@@ -99,6 +112,9 @@ class ServeConfig(Config):
 
     limits: Limits = Limits()
     """Limits of one request."""
+
+    key_limits: KeyLimits = KeyLimits()
+    """Limits of one key in a minute."""
 
     drain_seconds: PositiveFloat = 10.0
     """How long requests in flight may take to finish when the server stops."""

@@ -9,6 +9,7 @@ from starlette.requests import ClientDisconnect
 
 from lakebed.serve.errors import InvalidRequestError, TooLargeError, UnsupportedMediaError
 from lakebed.serve.protocol import EmbeddingsRequest
+from lakebed.serve.routes.caller import caller
 from lakebed.serve.service import Service
 
 INPUT_HEADER: Final = "x-lakebed-input"
@@ -45,14 +46,14 @@ def embeddings_routes(service: Service) -> APIRouter:
 
 
 async def _embed(service: Service, request: Request, status: int) -> Response:
-    key = await service.authenticator.check(request.headers.get("authorization"))
+    key = await caller(service, request)
     seconds = _seconds(request.headers.get(TIMEOUT_HEADER))
     try:
         body = await _read_body(request, service.limits.max_body_bytes)
     except ClientDisconnect:
         return Response(status_code=_CLIENT_LEFT)
     as_text = request.headers.get(INPUT_HEADER, "").lower() == "text"
-    answer = await service.embed(body, as_text=as_text, owner=key.id if key else "", seconds=seconds)
+    answer = await service.embed(body, as_text=as_text, key=key, seconds=seconds)
     return Response(answer.body, status, answer.headers, media_type="application/json")
 
 

@@ -1,10 +1,12 @@
-"""GET /v1/models and /v1/models/{id}, and the same under /api/v1."""
+"""GET /v1/models and /v1/models/{id}, and the same under /api/v1: what the caller's key may use."""
 
 from typing import Any
 
 import orjson
 from fastapi import APIRouter, Request, Response
 
+from lakebed.serve.auth import permitted_models
+from lakebed.serve.routes.caller import caller
 from lakebed.serve.service import Service
 
 
@@ -13,12 +15,12 @@ def models_routes(service: Service) -> APIRouter:
     router = APIRouter()
 
     async def list_models(request: Request) -> Response:
-        await service.authenticator.check(request.headers.get("authorization"))
-        return _json({"object": "list", "data": service.models.described()})
+        permitted = permitted_models(await caller(service, request))
+        return _json({"object": "list", "data": service.models.described(permitted)})
 
     async def get_model(request: Request, name: str) -> Response:
-        await service.authenticator.check(request.headers.get("authorization"))
-        return _json(service.models.find(name).described(name))
+        permitted = permitted_models(await caller(service, request))
+        return _json(service.models.look_up(name, permitted))
 
     for prefix in ("/v1", "/api/v1"):
         router.add_api_route(f"{prefix}/models", list_models, methods=["GET"])

@@ -41,23 +41,26 @@ def connect(url: str) -> Engine:
             engine = create_engine(parsed, connect_args={"timeout": _LOCK_WAIT_SECONDS})
             event.listen(engine, "connect", _write_ahead)
             return engine
+        if parsed.get_backend_name() == "postgresql":
+            return create_engine(parsed, pool_pre_ping=True, connect_args={"connect_timeout": _LOCK_WAIT_SECONDS})
         return create_engine(parsed, pool_pre_ping=True)
     except (ArgumentError, NoSuchModuleError) as error:
         raise ConfigError(f"key store: {_reason(error)}", hint="use a URL such as sqlite:///keys.db") from None
     except ModuleNotFoundError as error:
+        package = "'lakebed[postgres]'" if error.name == "psycopg" else error.name
         raise ConfigError(
-            f"key store: no driver {error.name!r} is installed", hint=f"pip install {error.name}"
+            f"key store: no driver {error.name!r} is installed", hint=f"pip install {package}"
         ) from None
 
 
-def migrate(engine: Engine) -> None:
-    """Bring the tables to the newest revision; does nothing when they are there."""
+def migrate(engine: Engine, revision: str = "head") -> None:
+    """Bring the tables to the newest revision, or to this one; does nothing when they are there."""
     config = AlembicConfig()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
     config.set_main_option("path_separator", "os")
     with engine.begin() as connection:
         config.attributes["connection"] = connection
-        command.upgrade(config, "head")
+        command.upgrade(config, revision)
 
 
 def _make_folder(database: str | None) -> None:

