@@ -5,17 +5,23 @@
 
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Final
 
 from fastapi import FastAPI
 from ray import serve
 from ray.serve import Application
+from ray.serve._private.logging_utils import get_serve_logs_dir
+from ray.serve.schema import LoggingConfig
 
 from lakebed.platform.config.serve import ServeConfig
 from lakebed.platform.encoder.load import Model
 from lakebed.serve.api import create_api
 from lakebed.serve.auth import Authenticator, NoKeys, StoredKeys
+from lakebed.serve.cache import EmbeddingCache
+from lakebed.serve.logs import join_serve_log
 from lakebed.serve.models import load_models, resolve_models
+from lakebed.serve.ray_metrics import RayMetrics
 from lakebed.serve.service import Service
 from lakebed.serve.store.database import connect, default_url
 
@@ -32,8 +38,12 @@ class Endpoint:
         authenticator: Authenticator = (
             StoredKeys(connect(key_store), config.key_cache_seconds) if config.require_keys else NoKeys()
         )
-        loaded = load_models(models, config.device, config.batching)
-        self._service = Service(loaded, authenticator, config.limits)
+        replica = serve.get_replica_context().replica_id.unique_id
+        join_serve_log(config.log_level, Path(get_serve_logs_dir()), replica)
+        metrics = RayMetrics(replica)
+        loaded = load_models(models, config.device, config.batching, metrics)
+        cache = EmbeddingCache(config.cache_bytes) if config.cache_bytes else None
+        self._service = Service(loaded, authenticator, config.limits, metrics, cache)
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         return create_api(self._service)
@@ -55,12 +65,18 @@ def build(config: ServeConfig, models: Mapping[str, Model] | None = None) -> App
         max_ongoing_requests=_MOST_REQUESTS_INSIDE,
         graceful_shutdown_timeout_s=config.drain_seconds,
         ray_actor_options=_resources(config),
+        logging_config=logging_config(config),
     )
     ingress: Any = deployment(serve.ingress()(Endpoint))
     application: Application = ingress.bind(
         config, models or resolve_models(config), config.key_store or default_url()
     )
     return application
+
+
+def logging_config(config: ServeConfig) -> LoggingConfig:
+    """JSON lines from Serve's own processes too; its access log goes, as ours says more."""
+    return LoggingConfig(encoding="JSON", log_level=config.log_level, enable_access_log=False)
 
 
 def _resources(config: ServeConfig) -> dict[str, float]:

@@ -2,20 +2,23 @@
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 from lakebed.platform.config.environment import read_environment
 from lakebed.platform.config.serve import Batching, ServeConfig
 from lakebed.platform.encoder.load import Device, Model, resolve_model
 from lakebed.platform.encoder.plan import Budget
+from lakebed.platform.encoder.prepared import IntArray
 from lakebed.platform.encoder.protocol import Encoder
 from lakebed.platform.errors import ModelNotFoundError
 from lakebed.platform.items import Item
 from lakebed.platform.registry import Registry
 from lakebed.serve.errors import NotReadyError
+from lakebed.serve.metrics import Metrics, NoMetrics, record_batch
 from lakebed.serve.scheduler import Scheduler
 
 UNVERSIONED: Final = "unversioned"
@@ -80,8 +83,16 @@ class ServedModels:
             )
         return model
 
+    def configured(self, name: str) -> str:
+        """The configured name that a name which `find` knows stands for: it may carry a version."""
+        return name if name in self._models else name.partition("@")[0]
+
+    def named(self) -> Mapping[str, ServedModel]:
+        """Every configured name with its model."""
+        return self._models
+
     def described(self) -> list[dict[str, Any]]:
-        """Every name with its model."""
+        """Every name with its model, as `/v1/models` says it."""
         return [model.described(name) for name, model in self._models.items()]
 
     def distinct(self) -> Sequence[ServedModel]:
@@ -96,7 +107,9 @@ def resolve_models(config: ServeConfig) -> dict[str, Model]:
     return {name: found[reference] for name, reference in config.models.items()}
 
 
-def load_models(models: Mapping[str, Model], device: Device, batching: Batching) -> ServedModels:
+def load_models(
+    models: Mapping[str, Model], device: Device, batching: Batching, metrics: Metrics | None = None
+) -> ServedModels:
     """Load each distinct model once and run one item through it. They share one device thread."""
     thread = ThreadPoolExecutor(1, thread_name_prefix="device")
     loaded: dict[tuple[str, str, str | None], ServedModel] = {}
@@ -104,15 +117,18 @@ def load_models(models: Mapping[str, Model], device: Device, batching: Batching)
     for name, model in models.items():
         identity = (model.kind, model.target, model.digest)
         if identity not in loaded:
-            loaded[identity] = _load(model, device, batching, thread)
+            on_batch = partial(record_batch, metrics or NoMetrics(), name)
+            loaded[identity] = _load(model, device, batching, thread, on_batch)
         served[name] = loaded[identity]
     return ServedModels(served)
 
 
-def _load(model: Model, device: Device, batching: Batching, thread: Executor) -> ServedModel:
+def _load(
+    model: Model, device: Device, batching: Batching, thread: Executor, on_batch: Callable[[IntArray], None]
+) -> ServedModel:
     encoder = model.load(device)
     thread.submit(_warm_up, encoder).result()
-    scheduler = Scheduler(encoder.forward, thread, Budget(batching.tokens, batching.rows))
+    scheduler = Scheduler(encoder.forward, thread, Budget(batching.tokens, batching.rows), on_batch)
     version = UNVERSIONED if model.version is None else str(model.version)
     return ServedModel(encoder, scheduler, version, int(time.time()))
 

@@ -6,7 +6,7 @@ hands work on.
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -20,10 +20,24 @@ from lakebed.platform.encoder.protocol import EncoderInfo
 from lakebed.platform.items import Item
 from lakebed.serve.admission import Admission
 from lakebed.serve.auth import Authenticator
+from lakebed.serve.cache import EmbeddingCache
 from lakebed.serve.errors import InvalidRequestError
 from lakebed.serve.inputs import read_items
+from lakebed.serve.lookup import Cached, Counts, Lookup, Uncached
+from lakebed.serve.metrics import (
+    CACHE_BYTES,
+    CACHE_EVICTIONS,
+    CACHE_HITS,
+    CACHE_MISSES,
+    MODEL_INFO,
+    QUEUED_REQUESTS,
+    QUEUED_TOKENS,
+    Metrics,
+    NoMetrics,
+)
 from lakebed.serve.models import ServedModel, ServedModels
 from lakebed.serve.protocol import EmbeddingsRequest, read_request
+from lakebed.serve.request_record import RequestRecord
 from lakebed.serve.wire import Usage, embeddings_body
 
 SAMPLES_PER_TOKEN: Final = 16
@@ -52,29 +66,49 @@ class _Work:
 
     request: EmbeddingsRequest
     model: ServedModel
-    prepared: Prepared
+    lookup: Lookup
+    prepared: Prepared | None
     usage: Usage
 
 
 class Service:
     """Everything a replica answers with."""
 
-    def __init__(self, models: ServedModels, authenticator: Authenticator, limits: Limits) -> None:
+    def __init__(
+        self,
+        models: ServedModels,
+        authenticator: Authenticator,
+        limits: Limits,
+        metrics: Metrics | None = None,
+        cache: EmbeddingCache | None = None,
+    ) -> None:
         self.models = models
+        self.metrics = metrics or NoMetrics()
+        self._cache = cache
         self.authenticator = authenticator
         self.limits = limits
         self._admission = Admission(limits.max_queued_tokens)
         self._threads = ThreadPoolExecutor(max(2, os.cpu_count() or 1), thread_name_prefix="prepare")
         self._probe: asyncio.Task[None] | None = None
+        self._watch()
 
-    async def embed(self, body: bytes, *, as_text: bool) -> Answer:
-        """Answer one embeddings request; raises RequestError or ModelNotFoundError."""
+    async def embed(self, body: bytes, *, as_text: bool, record: RequestRecord | None = None) -> Answer:
+        """Answer one embeddings request; raises RequestError or ModelNotFoundError. `record` is filled in."""
+        record = record or RequestRecord()
+        timings = record.timings
+        timings.lap()
         estimate = min(1 + len(body) // _BYTES_PER_TOKEN, self.limits.max_request_tokens)
         with self._admission.enter(estimate) as ticket:
-            work = await self._off_loop(partial(self._prepare, body, as_text))
+            work = await self._off_loop(partial(self._prepare, body, as_text, record))
+            timings.prepare = timings.lap()
             ticket.correct(work.usage.total_tokens)
-            vectors = await work.model.scheduler.run(work.prepared)
-            return await self._off_loop(partial(_answer, work, vectors))
+            computed = None
+            if work.prepared is not None:
+                computed = await work.model.scheduler.run(work.prepared, timings)
+            timings.lap()
+            answer = await self._off_loop(partial(self._answer, work, computed))
+            timings.write = timings.lap()
+            return answer
 
     async def probe(self) -> None:
         """Make sure that every model embeds; raises what a request would. Callers at one time share one probe."""
@@ -89,19 +123,55 @@ class Service:
     async def _off_loop(self, function: Callable[[], _Result]) -> _Result:
         return await asyncio.get_running_loop().run_in_executor(self._threads, function)
 
-    def _prepare(self, body: bytes, as_text: bool) -> _Work:
+    def _watch(self) -> None:
+        """Have gauges read; whoever exports them asks."""
+        self.metrics.watch(QUEUED_TOKENS, lambda: self._admission.tokens)
+        self.metrics.watch(QUEUED_REQUESTS, lambda: self._admission.requests)
+        if self._cache is not None:
+            cache = self._cache
+            self.metrics.watch(CACHE_BYTES, lambda: cache.bytes)
+        for name, model in self.models.named().items():
+            digest = model.encoder.info.digest
+            self.metrics.watch(MODEL_INFO, lambda: 1, model=name, version=model.version, digest=digest)
+
+    def _prepare(self, body: bytes, as_text: bool, record: RequestRecord) -> _Work:
         request = read_request(body)
         model = self.models.find(request.model)
+        record.model = self.models.configured(request.model)
         _check_dimensions(model.encoder.info, request.dimensions)
         items = read_items(request.input, max_inputs=self.limits.max_inputs, as_text=as_text)
         _check_size(np.array([_least_tokens(item) for item in items]), self.limits)
-        prepared = model.encoder.prepare(items)
+        lookup = self._look_up(model, items, record)
+        prepared = model.encoder.prepare(lookup.new) if lookup.new else None
+        counts = lookup.counts(prepared)
         if request.truncate != "end":
-            _refuse_truncation(prepared, model.encoder.info)
-        each = prepared.tokens - (-prepared.samples // SAMPLES_PER_TOKEN)
+            _refuse_truncation(counts, model.encoder.info)
+        each = counts.tokens - (-counts.samples // SAMPLES_PER_TOKEN)
         _check_size(each, self.limits)
-        usage = Usage(int(prepared.tokens.sum()), int(each.sum()), int(prepared.truncated.sum()))
-        return _Work(request, model, prepared, usage)
+        usage = Usage(int(counts.tokens.sum()), int(each.sum()), int(counts.truncated.sum()))
+        _fill_in(record, len(items), usage)
+        return _Work(request, model, lookup, prepared, usage)
+
+    def _look_up(self, model: ServedModel, items: Sequence[Item], record: RequestRecord) -> Lookup:
+        if self._cache is None:
+            return Uncached(items)
+        lookup = Cached(self._cache, model.encoder.info.digest, items)
+        record.cached_items = len(items) - len(lookup.new)
+        self.metrics.count(CACHE_HITS, record.cached_items)
+        self.metrics.count(CACHE_MISSES, len(lookup.new))
+        return lookup
+
+    def _answer(self, work: _Work, computed: VectorArray | None) -> Answer:
+        evicted = work.lookup.keep(work.prepared, computed)
+        self.metrics.count(CACHE_EVICTIONS, evicted)
+        return _answer(work, work.lookup.vectors(computed))
+
+
+def _fill_in(record: RequestRecord, items: int, usage: Usage) -> None:
+    record.items = items
+    record.text_tokens = usage.prompt_tokens
+    record.signal_tokens = usage.total_tokens - usage.prompt_tokens
+    record.truncated_tokens = usage.truncated_tokens
 
 
 def _answer(work: _Work, raw: VectorArray) -> Answer:
@@ -123,12 +193,12 @@ def _check_dimensions(info: EncoderInfo, dimensions: int | None) -> None:
         )
 
 
-def _refuse_truncation(prepared: Prepared, info: EncoderInfo) -> None:
-    too_long = np.flatnonzero(prepared.truncated)
+def _refuse_truncation(counts: Counts, info: EncoderInfo) -> None:
+    too_long = np.flatnonzero(counts.truncated)
     if len(too_long):
         first = int(too_long[0])
         raise InvalidRequestError(
-            f"input {first}: the text is {int(prepared.truncated[first]):,} tokens over the model's window "
+            f"input {first}: the text is {int(counts.truncated[first]):,} tokens over the model's window "
             f"of {info.max_tokens:,}",
             hint='shorten it, or send "truncate": "end" to have its end cut off',
             param="input",

@@ -7,6 +7,7 @@ from starlette.requests import ClientDisconnect
 
 from lakebed.serve.errors import TooLargeError, UnsupportedMediaError
 from lakebed.serve.protocol import EmbeddingsRequest
+from lakebed.serve.request_record import record_in
 from lakebed.serve.service import Service
 
 INPUT_HEADER: Final = "x-lakebed-input"
@@ -40,13 +41,16 @@ def embeddings_routes(service: Service) -> APIRouter:
 
 
 async def _embed(service: Service, request: Request, status: int) -> Response:
-    await service.authenticator.check(request.headers.get("authorization"))
+    record = record_in(request.scope)
+    record.timed = True
+    key = await service.authenticator.check(request.headers.get("authorization"))
+    record.key_id = key.id if key else ""
     try:
         body = await _read_body(request, service.limits.max_body_bytes)
     except ClientDisconnect:
         return Response(status_code=_CLIENT_LEFT)
     as_text = request.headers.get(INPUT_HEADER, "").lower() == "text"
-    answer = await service.embed(body, as_text=as_text)
+    answer = await service.embed(body, as_text=as_text, record=record)
     return Response(answer.body, status, answer.headers, media_type="application/json")
 
 

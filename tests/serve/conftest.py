@@ -13,6 +13,8 @@ from lakebed.platform.config.serve import INERTIAL_NAME, Batching, Limits, Serve
 from lakebed.platform.encoder.load import resolve_model
 from lakebed.serve.api import create_api
 from lakebed.serve.auth import Authenticator, NoKeys
+from lakebed.serve.cache import EmbeddingCache
+from lakebed.serve.metrics import Counter, Gauge, Histogram, Metrics
 from lakebed.serve.models import load_models
 from lakebed.serve.ports import free_port
 from lakebed.serve.process import running_server
@@ -30,10 +32,16 @@ def client_of() -> Iterator[ClientFactory]:
     """Make an HTTP client of an endpoint in this process."""
     with ExitStack() as stack:
 
-        def make(limits: Limits | None = None, authenticator: Authenticator | None = None) -> TestClient:
+        def make(
+            limits: Limits | None = None,
+            authenticator: Authenticator | None = None,
+            metrics: Metrics | None = None,
+            cache: EmbeddingCache | None = None,
+        ) -> TestClient:
             model = resolve_model(MODEL)
-            models = load_models({"fake": model, "org/fake": model, INERTIAL_NAME: model}, "cpu", Batching())
-            service = Service(models, authenticator or NoKeys(), limits or Limits())
+            names = {"fake": model, "org/fake": model, INERTIAL_NAME: model}
+            models = load_models(names, "cpu", Batching(), metrics)
+            service = Service(models, authenticator or NoKeys(), limits or Limits(), metrics, cache)
             return stack.enter_context(TestClient(create_api(service), raise_server_exceptions=False))
 
         yield make
@@ -43,6 +51,40 @@ def client_of() -> Iterator[ClientFactory]:
 def client(client_of: ClientFactory) -> TestClient:
     """An endpoint without keys and with the default limits."""
     return client_of()
+
+
+class RecordedMetrics:
+    """Keeps every measurement, by metric and label values; a label too many or too few is an error."""
+
+    def __init__(self) -> None:
+        self.counts: dict[tuple[str, ...], float] = {}
+        self.values: dict[tuple[str, ...], list[float]] = {}
+        self.reads: dict[tuple[str, ...], Callable[[], float]] = {}
+
+    def count(self, metric: Counter, amount: float = 1, **labels: str) -> None:
+        key = _key(metric, labels)
+        self.counts[key] = self.counts.get(key, 0) + amount
+
+    def observe(self, metric: Histogram, value: float, **labels: str) -> None:
+        self.values.setdefault(_key(metric, labels), []).append(value)
+
+    def watch(self, metric: Gauge, read: Callable[[], float], **labels: str) -> None:
+        self.reads[_key(metric, labels)] = read
+
+    def series(self) -> set[tuple[str, ...]]:
+        """Every series there is: the metric's name, then label values in the order of its labels."""
+        return {*self.counts, *self.values, *self.reads}
+
+
+def _key(metric: Counter | Gauge | Histogram, labels: dict[str, str]) -> tuple[str, ...]:
+    assert set(labels) == set(metric.labels)
+    return (metric.name, *(labels[name] for name in metric.labels))
+
+
+@pytest.fixture
+def metrics() -> RecordedMetrics:
+    """What is measured in this process, kept."""
+    return RecordedMetrics()
 
 
 @dataclass(frozen=True)
