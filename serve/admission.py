@@ -30,6 +30,7 @@ class Admission:
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
         self.tokens = 0
+        self.requests = 0
 
     @contextmanager
     def enter(self, estimate: int) -> Iterator[Ticket]:
@@ -42,7 +43,9 @@ class Admission:
             )
         ticket = Ticket(self, estimate)
         self.tokens += estimate
+        self.requests += 1
         try:
             yield ticket
         finally:
             self.tokens -= ticket.tokens
+            self.requests -= 1

@@ -6,21 +6,27 @@
 import contextlib
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Final
 
 from fastapi import FastAPI
 from ray import serve
 from ray.serve import Application
+from ray.serve._private.logging_utils import get_serve_logs_dir
+from ray.serve.schema import LoggingConfig
 
 from lakebed.platform.config.serve import ServeConfig
 from lakebed.platform.encoder.load import Model
 from lakebed.serve.api import create_api
 from lakebed.serve.auth import Authenticator, NoKeys, StoredKeys
+from lakebed.serve.cache import EmbeddingCache
 from lakebed.serve.following import follow
 from lakebed.serve.key_limits import KeyRates
 from lakebed.serve.limit_authority import RayAuthority
 from lakebed.serve.limiters import AuthorityLostError, LeasedLimiter
+from lakebed.serve.logs import join_serve_log
 from lakebed.serve.models import ModelLoader, ServedModels, resolve_models
+from lakebed.serve.ray_metrics import RayMetrics
 from lakebed.serve.service import Service
 from lakebed.serve.store.database import connect, default_url
 from lakebed.serve.tokens import token_reader
@@ -46,7 +52,10 @@ class Endpoint:
             if config.require_keys
             else NoKeys()
         )
-        loader = ModelLoader(config.device, config.batching)
+        replica = serve.get_replica_context().replica_id.unique_id
+        join_serve_log(config.log_level, Path(get_serve_logs_dir()), replica)
+        metrics = RayMetrics(replica)
+        loader = ModelLoader(config.device, config.batching, metrics)
         served = ServedModels(loader.load(models))
         self._authority = RayAuthority(_AUTHORITY) if config.replicas > 1 and config.require_keys else None
         limiter = None if self._authority is None else LeasedLimiter(self._authority, config.replicas)
@@ -56,6 +65,8 @@ class Endpoint:
             config.limits,
             tokens=token_reader(config.token_input),
             key_rates=KeyRates(config.key_limits, limiter),
+            metrics=metrics,
+            cache=EmbeddingCache(config.cache_bytes) if config.cache_bytes else None,
         )
         follow(served, models, loader, config.follow_seconds)
 
@@ -82,12 +93,18 @@ def build(config: ServeConfig, models: Mapping[str, Model] | None = None) -> App
         max_ongoing_requests=_MOST_REQUESTS_INSIDE,
         graceful_shutdown_timeout_s=config.drain_seconds,
         ray_actor_options=_resources(config),
+        logging_config=logging_config(config),
     )
     ingress: Any = deployment(serve.ingress()(Endpoint))
     application: Application = ingress.bind(
         config, models or resolve_models(config), config.key_store or default_url()
     )
     return application
+
+
+def logging_config(config: ServeConfig) -> LoggingConfig:
+    """JSON lines from Serve's own processes too; its access log goes, as ours says more."""
+    return LoggingConfig(encoding="JSON", log_level=config.log_level, enable_access_log=False)
 
 
 def _resources(config: ServeConfig) -> dict[str, float]:

@@ -16,6 +16,8 @@ from starlette.exceptions import HTTPException
 from lakebed.platform import errors as platform_errors
 from lakebed.platform.errors import LakebedError
 from lakebed.serve import errors
+from lakebed.serve.logs import described
+from lakebed.serve.request_record import record_in
 
 _log = logging.getLogger(__name__)
 
@@ -75,10 +77,9 @@ def unavailable_page() -> bytes:
 
 
 def install(app: FastAPI) -> None:
-    """Make every error of `app` answer in this form."""
+    """Make every error of `app` answer in this form; `access` answers for those that nobody foresaw."""
     app.add_exception_handler(LakebedError, _on_lakebed_error)
     app.add_exception_handler(HTTPException, _on_http_exception)
-    app.add_exception_handler(Exception, _on_bug)
 
 
 def refusal_of(error: LakebedError, path: str) -> Refusal:
@@ -95,8 +96,8 @@ def _refusal_of(error: LakebedError, path: str) -> Refusal:
     if isinstance(error, platform_errors.ModelNotFoundError):
         return Refusal(status, str(error), "model_not_found", "model")
     if not isinstance(error, errors.RequestError):
-        _log.error("unexpected error in answering %s", path, exc_info=error)
-        return _internal()
+        _log.error("unexpected error\n%s", described(error))
+        return internal_error()
     return Refusal(status, str(error), error.code, error.param, headers=_headers(error))
 
 
@@ -122,13 +123,14 @@ def _headers(error: errors.RequestError) -> dict[str, str]:
     return {}
 
 
-def _internal() -> Refusal:
+def internal_error() -> Refusal:
+    """For a fault of ours; the caller learns that it is, and nothing more."""
     return Refusal(500, "the server failed to answer this request; its log says why", "internal_error")
 
 
 async def _on_lakebed_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, LakebedError)
-    return refusal_of(error, request.url.path).response()
+    return _answer(request, refusal_of(error, request.url.path))
 
 
 async def _on_http_exception(request: Request, error: Exception) -> Response:
@@ -140,9 +142,9 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
         405: f"{request.method} is not allowed on {path}",
     }.get(error.status_code, str(error.detail))
     code = _HTTP_CODES.get(error.status_code)
-    return Refusal(error.status_code, message, code, headers=dict(error.headers or {})).response()
+    return _answer(request, Refusal(error.status_code, message, code, headers=dict(error.headers or {})))
 
 
-async def _on_bug(_request: Request, _error: Exception) -> Response:
-    """Anything else is a fault of ours; the caller learns that it is, and nothing more."""
-    return _internal().response()
+def _answer(request: Request, refusal: Refusal) -> Response:
+    record_in(request.scope).code = refusal.code or ""
+    return refusal.response()

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 from lakebed.platform.config.environment import read_environment
@@ -16,6 +17,7 @@ from lakebed.platform.errors import ModelNotFoundError
 from lakebed.platform.items import Item
 from lakebed.platform.registry import Registry
 from lakebed.serve.errors import ModelNotAllowedError, NotReadyError
+from lakebed.serve.metrics import Metrics, NoMetrics, record_batch
 from lakebed.serve.scheduler import Scheduler
 
 UNVERSIONED: Final = "unversioned"
@@ -80,6 +82,7 @@ class ServedModels:
 
     def __init__(self, models: Mapping[str, ServedModel]) -> None:
         self._models = dict(models)
+        self._on_put: list[Callable[[], None]] = []
 
     def find(self, name: str, permitted: Permitted = _all_names) -> ServedModel:
         """The model called `name`.
@@ -102,6 +105,12 @@ class ServedModels:
     def put(self, models: Mapping[str, ServedModel]) -> None:
         """Let names lead to other models from now on."""
         self._models = {**self._models, **models}
+        for tell in self._on_put:
+            tell()
+
+    def on_put(self, tell: Callable[[], None]) -> None:
+        """Have `tell` called after every change."""
+        self._on_put.append(tell)
 
     def described(self, permitted: Permitted = _all_names) -> list[dict[str, Any]]:
         """Every name that is `permitted`, with its model."""
@@ -118,6 +127,14 @@ class ServedModels:
         served = ", ".join(filter(permitted, self._models))
         return ModelNotFoundError(f"the model {name[:100]!r} does not exist here", hint=f"served: {served}")
 
+    def configured(self, name: str) -> str:
+        """The configured name that a name which `find` knows stands for: it may carry a version."""
+        return name if name in self._models else name.partition("@")[0]
+
+    def named(self) -> Mapping[str, ServedModel]:
+        """Every configured name with its model."""
+        return self._models
+
     def distinct(self) -> Sequence[ServedModel]:
         """Every model once, however many names it has."""
         return list({id(model): model for model in self._models.values()}.values())
@@ -133,7 +150,8 @@ def resolve_models(config: ServeConfig) -> dict[str, Model]:
 class ModelLoader:
     """Loads models that share one device thread; each distinct one is loaded once."""
 
-    def __init__(self, device: Device, batching: Batching) -> None:
+    def __init__(self, device: Device, batching: Batching, metrics: Metrics | None = None) -> None:
+        self._metrics = metrics or NoMetrics()
         self._device: Device = device
         self._budget = Budget(batching.tokens, batching.rows)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="device")
@@ -141,16 +159,17 @@ class ModelLoader:
     def load(self, models: Mapping[str, Model]) -> dict[str, ServedModel]:
         """Load what the names lead to, and run one item through each model."""
         loaded: dict[tuple[str, str, str | None], ServedModel] = {}
-        for model in models.values():
+        for name, model in models.items():
             identity = _identity(model)
             if identity not in loaded:
-                loaded[identity] = self._loaded(model)
+                loaded[identity] = self._loaded(model, name)
         return {name: loaded[_identity(model)] for name, model in models.items()}
 
-    def _loaded(self, model: Model) -> ServedModel:
+    def _loaded(self, model: Model, name: str) -> ServedModel:
         encoder = model.load(self._device)
         self._thread.submit(_warm_up, encoder).result()
-        scheduler = Scheduler(encoder.forward, self._thread, self._budget)
+        on_batch = partial(record_batch, self._metrics, name)
+        scheduler = Scheduler(encoder.forward, self._thread, self._budget, on_batch)
         version = UNVERSIONED if model.version is None else str(model.version)
         return ServedModel(encoder, scheduler, version, int(time.time()))
 
@@ -159,9 +178,11 @@ def _identity(model: Model) -> tuple[str, str, str | None]:
     return model.kind, model.target, model.digest
 
 
-def load_models(models: Mapping[str, Model], device: Device, batching: Batching) -> ServedModels:
+def load_models(
+    models: Mapping[str, Model], device: Device, batching: Batching, metrics: Metrics | None = None
+) -> ServedModels:
     """Load every model, on one device thread."""
-    return ServedModels(ModelLoader(device, batching).load(models))
+    return ServedModels(ModelLoader(device, batching, metrics).load(models))
 
 
 def _warm_up(encoder: Encoder) -> None:

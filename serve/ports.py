@@ -6,15 +6,19 @@ import socket
 from lakebed.platform.errors import ConfigError, PortInUseError
 
 
-def check_free(host: str, port: int) -> None:
-    """Raise PortInUseError when something listens there, ConfigError when this machine has no such address."""
+def check_free(host: str, port: int, setting: str = "--port") -> None:
+    """Raise PortInUseError when something listens there, ConfigError when this machine has no such address.
+
+    `setting` is what the user would change.
+    """
     try:
         with _bound(host, port):
             pass
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             raise PortInUseError(
-                f"port {port} on {host} is in use", hint="stop what listens there, or choose another with --port"
+                f"port {port} on {host} is in use",
+                hint=f"stop what listens there, or choose another with {setting}",
             ) from None
         raise ConfigError(f"cannot listen on {host}:{port}: {error.strerror or error}") from None
 

@@ -16,14 +16,16 @@ import numpy as np
 from lakebed.platform.encoder.plan import Budget
 from lakebed.platform.encoder.prepared import IntArray, Prepared, VectorArray, concat
 from lakebed.serve.batch_queue import BatchQueue, Pick
+from lakebed.serve.timings import Timings
 
 
 class _Job:
     """One request's work, its vectors as they come, and who waits for them."""
 
-    def __init__(self, work: Prepared, future: asyncio.Future[VectorArray]) -> None:
+    def __init__(self, work: Prepared, future: asyncio.Future[VectorArray], timings: Timings) -> None:
         self.work = work
         self.future = future
+        self.timings = timings
         self.left = len(work)
         self.vectors: VectorArray | None = None
 
@@ -46,11 +48,19 @@ class Scheduler:
     """Feeds one encoder's `forward` from many callers. `device` is an executor of one thread, which may be shared.
 
     Lives in one event loop; nothing runs while nothing waits. `started` and `succeeded` say when, by the monotonic
-    clock, it last had something to do and last brought something to an end.
+    clock, it last had something to do and last brought something to an end. `on_batch` gets the costs of the items
+    in every batch that ran.
     """
 
-    def __init__(self, forward: Callable[[Prepared], VectorArray], device: Executor, budget: Budget) -> None:
+    def __init__(
+        self,
+        forward: Callable[[Prepared], VectorArray],
+        device: Executor,
+        budget: Budget,
+        on_batch: Callable[[IntArray], None] = lambda _costs: None,
+    ) -> None:
         self._forward = forward
+        self._on_batch = on_batch
         self._device = device
         self._queue = BatchQueue(budget)
         self._jobs: dict[int, _Job] = {}
@@ -63,13 +73,14 @@ class Scheduler:
         """Whether anything runs or waits."""
         return self._driver is not None and not self._driver.done()
 
-    async def run(self, work: Prepared, owner: str = "") -> VectorArray:
+    async def run(self, work: Prepared, owner: str = "", timings: Timings | None = None) -> VectorArray:
         """Return raw vectors (n, native dimensions) in the order of `work`; cancelling drops what waits.
 
-        The device is shared out fairly between owners.
+        The device is shared out fairly between owners. `timings` gets what the queue and the forwards took.
         """
         number = next(self._numbers)
-        job = _Job(work, asyncio.get_running_loop().create_future())
+        job = _Job(work, asyncio.get_running_loop().create_future(), timings or Timings())
+        entered = time.perf_counter()
         self._jobs[number] = job
         self._queue.add(number, work.costs, owner)
         if not self.busy:
@@ -78,6 +89,7 @@ class Scheduler:
         try:
             return await job.future
         finally:
+            job.timings.queue = max(0.0, time.perf_counter() - entered - job.timings.forward)
             self._queue.drop(number)
             self._jobs.pop(number, None)
 
@@ -98,13 +110,15 @@ class Scheduler:
         parts = [(job.work, pick) for job, pick in live]
         loop = asyncio.get_running_loop()
         try:
-            vectors = await loop.run_in_executor(self._device, self._gather_and_forward, parts)
+            vectors, costs, seconds = await loop.run_in_executor(self._device, self._gather_and_forward, parts)
         except Exception as error:  # noqa: BLE001 - a user's encoder may raise anything; the caller gets it
             await self._isolate(live, error)
             return
         self.succeeded = time.monotonic()
+        self._on_batch(costs)
         start = 0
         for job, pick in live:
+            job.timings.forward += seconds
             job.receive(pick.indices, vectors[start : start + len(pick.indices)])
             start += len(pick.indices)
 
@@ -118,5 +132,9 @@ class Scheduler:
         for _, pick in live:
             await self._run([pick])
 
-    def _gather_and_forward(self, parts: list[tuple[Prepared, Pick]]) -> VectorArray:
-        return self._forward(concat([work.take(pick.indices) for work, pick in parts]))
+    def _gather_and_forward(self, parts: list[tuple[Prepared, Pick]]) -> tuple[VectorArray, IntArray, float]:
+        """On the device's thread: the vectors, what each item cost, and the seconds it all took."""
+        started = time.perf_counter()
+        batch = concat([work.take(pick.indices) for work, pick in parts])
+        vectors = self._forward(batch)
+        return vectors, batch.costs, time.perf_counter() - started

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 import httpx
 
-from lakebed.platform.config.serve import ServeConfig
+from lakebed.platform.config.serve import ServeConfig, is_loopback
 from lakebed.platform.encoder.load import Model
 from lakebed.platform.errors import ConfigError
 from lakebed.serve import haproxy
@@ -45,12 +45,14 @@ def serve_until_stopped(config: ServeConfig, on_ready: Callable[[str], None]) ->
     """
     signal.signal(signal.SIGTERM, _leave)
     check_free(config.host, config.port)
+    config = with_ports(config)
+    check_free(config.host, config.metrics_port or 0, "metrics_port")
     if config.require_keys:
         open_database(config.key_store or default_url()).dispose()
     token_reader(config.token_input)  # fails here rather than in a replica
     models = resolve_models(config)
     with tempfile.TemporaryDirectory(prefix="lakebed-", dir=_SOCKETS, ignore_cleanup_errors=True) as folder:
-        os.environ.update(_serve_environment(Path(folder)))
+        os.environ.update(_serve_environment(config, Path(folder)))
         with _running(config, models, Path(folder)):
             stop = _stop_signal()
             url = base_url(config)
@@ -68,12 +70,26 @@ def base_url(config: ServeConfig) -> str:
     return f"http://[{host}]:{config.port}" if ":" in host else f"http://{host}:{config.port}"
 
 
-def _serve_environment(folder: Path) -> dict[str, str]:
-    """What Serve and uvicorn read. Ports and paths of its own let several servers live on one machine."""
+def metrics_url(config: ServeConfig) -> str:
+    """Where Prometheus finds the metrics of a configuration that `with_ports` made."""
+    return f"http://127.0.0.1:{config.metrics_port}/metrics"
+
+
+def with_ports(config: ServeConfig) -> ServeConfig:
+    """The configuration with a port in every place."""
+    return config.model_copy(update={"metrics_port": config.metrics_port or free_port()})
+
+
+def _serve_environment(config: ServeConfig, folder: Path) -> dict[str, str]:
+    """What Serve, Ray and uvicorn read. Ports and paths of its own let several servers live on one machine."""
     from ray.util import get_node_ip_address
 
     this_machine: str = get_node_ip_address()  # type: ignore[no-untyped-call] # Ray ships it so
     return {
+        # Ray then calls this machine 127.0.0.1, and its daemons and metrics listen there and nowhere else. The
+        # variable is named for the systems where that is the default.
+        **({"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"} if is_loopback(config.host) else {}),
+        "RAY_SERVE_REQUEST_PATH_LOG_BUFFER_SIZE": "1",  # a thousand lines would wait in memory, and die with it
         "RAY_SERVE_ENABLE_HA_PROXY": "1",
         "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
         "RAY_SERVE_HAPROXY_BINARY_PATH": str(haproxy.install(folder, _haproxy_binary(), unavailable_page())),
@@ -113,7 +129,7 @@ def _running(config: ServeConfig, models: Mapping[str, Model], folder: Path) -> 
     import ray
     from ray import serve
 
-    from lakebed.serve.app import APP_NAME, build
+    from lakebed.serve.app import APP_NAME, build, logging_config
 
     application = build(config, models)
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
@@ -123,10 +139,15 @@ def _running(config: ServeConfig, models: Mapping[str, Model], folder: Path) -> 
         object_store_memory=_OBJECT_STORE_BYTES,
         include_dashboard=False,
         log_to_driver=False,
+        _metrics_export_port=config.metrics_port,
         logging_level=logging.ERROR,  # its one warning says that token authentication is on, as it should be
     )
     try:
-        serve.start(proxy_location="HeadOnly", http_options={"host": config.host, "port": config.port})
+        serve.start(
+            proxy_location="HeadOnly",
+            http_options={"host": config.host, "port": config.port},
+            logging_config=logging_config(config),
+        )
         try:
             serve.run(application, name=APP_NAME, route_prefix="/")
         except RuntimeError as error:

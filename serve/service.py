@@ -21,15 +21,29 @@ from lakebed.platform.encoder.protocol import EncoderInfo
 from lakebed.platform.items import Item
 from lakebed.serve.admission import Admission
 from lakebed.serve.auth import Authenticator, permitted_models
+from lakebed.serve.cache import EmbeddingCache
 from lakebed.serve.errors import DeadlineError, InvalidRequestError
 from lakebed.serve.inputs import read_items, read_token_rows
 from lakebed.serve.key_limits import KeyRates
+from lakebed.serve.lookup import Cached, Lookup, Uncached
+from lakebed.serve.metrics import (
+    CACHE_BYTES,
+    CACHE_EVICTIONS,
+    CACHE_HITS,
+    CACHE_MISSES,
+    MODEL_INFO,
+    QUEUED_REQUESTS,
+    QUEUED_TOKENS,
+    Metrics,
+    NoMetrics,
+)
 from lakebed.serve.models import Permitted, ServedModel, ServedModels
 from lakebed.serve.protocol import EmbeddingsRequest, read_request
+from lakebed.serve.request_record import RequestRecord
 from lakebed.serve.store.keys import Key
 from lakebed.serve.token_estimate import SAMPLES_PER_TOKEN, estimate_tokens
 from lakebed.serve.tokens import NO_TOKENS, OwnTokens, TokenReader
-from lakebed.serve.truncation import prepare, truncation_of
+from lakebed.serve.truncation import Truncation, prepare, refuse_truncation, truncation_of
 from lakebed.serve.wire import Usage, embeddings_body
 
 _LONGEST_TOKEN: Final = 32
@@ -54,7 +68,8 @@ class _Work:
 
     request: EmbeddingsRequest
     model: ServedModel
-    prepared: Prepared
+    lookup: Lookup
+    prepared: Prepared | None
     usage: Usage
 
 
@@ -69,10 +84,14 @@ class Service:
         *,
         tokens: TokenReader = NO_TOKENS,
         key_rates: KeyRates | None = None,
+        metrics: Metrics | None = None,
+        cache: EmbeddingCache | None = None,
     ) -> None:
         for model in models.distinct():
             tokens.check(model.encoder)
         self.models = models
+        self.metrics = metrics or NoMetrics()
+        self._cache = cache
         self.authenticator = authenticator
         self.limits = limits
         self._tokens = tokens
@@ -80,31 +99,46 @@ class Service:
         self._admission = Admission(limits.max_queued_tokens)
         self._threads = ThreadPoolExecutor(max(2, os.cpu_count() or 1), thread_name_prefix="prepare")
         self._probe: asyncio.Task[None] | None = None
+        self._watch()
 
     async def embed(
-        self, body: bytes, *, as_text: bool = False, key: Key | None = None, seconds: float | None = None
+        self,
+        body: bytes,
+        *,
+        as_text: bool = False,
+        key: Key | None = None,
+        seconds: float | None = None,
+        record: RequestRecord | None = None,
     ) -> Answer:
         """Answer one embeddings request of `key`; raises RequestError or ModelNotFoundError.
 
-        Keys share the device fairly. What has not got done in `seconds`, or in the limit, is dropped.
+        Keys share the device fairly. What has not got done in `seconds`, or in the limit, is dropped. `record` is
+        filled in.
         """
         within = min(seconds or math.inf, self.limits.max_seconds)
         try:
             async with asyncio.timeout(within):
-                return await self._embed(body, as_text, key)
+                return await self._embed(body, as_text, key, record or RequestRecord())
         except TimeoutError:
             raise DeadlineError(f"the request was not answered within {within:g} s", hint=_LATE) from None
 
-    async def _embed(self, body: bytes, as_text: bool, key: Key | None) -> Answer:
-        estimate = min(estimate_tokens(body), self.limits.max_request_tokens)
+    async def _embed(self, body: bytes, as_text: bool, key: Key | None, record: RequestRecord) -> Answer:
+        timings, estimate = record.timings, min(estimate_tokens(body), self.limits.max_request_tokens)
+        timings.lap()
         async with self._key_rates.hold(key, estimate) as allowance:
             with self._admission.enter(estimate) as ticket:
-                work = await self._off_loop(partial(self._prepare, body, as_text, permitted_models(key)))
+                prepare = partial(self._prepare, body, as_text, permitted_models(key), record)
+                work = await self._off_loop(prepare)
+                timings.prepare = timings.lap()
                 ticket.correct(work.usage.total_tokens)
                 allowance.correct(work.usage.total_tokens)
-                vectors = await work.model.scheduler.run(work.prepared, key.id if key else "")
-                answer = await self._off_loop(partial(_answer, work, vectors))
+                computed = None
+                if work.prepared is not None:
+                    computed = await work.model.scheduler.run(work.prepared, key.id if key else "", timings)
+                timings.lap()
+                answer = await self._off_loop(partial(self._answer, work, computed))
                 answer.headers.update(allowance.headers())
+                timings.write = timings.lap()
                 return answer
 
     async def probe(self) -> None:
@@ -120,17 +154,42 @@ class Service:
     async def _off_loop(self, function: Callable[[], _Result]) -> _Result:
         return await asyncio.get_running_loop().run_in_executor(self._threads, function)
 
-    def _prepare(self, body: bytes, as_text: bool, permitted: Permitted) -> _Work:
+    def _watch(self) -> None:
+        """Have gauges read; whoever exports them asks."""
+        self.metrics.watch(QUEUED_TOKENS, lambda: self._admission.tokens)
+        self.metrics.watch(QUEUED_REQUESTS, lambda: self._admission.requests)
+        if self._cache is not None:
+            cache = self._cache
+            self.metrics.watch(CACHE_BYTES, lambda: cache.bytes)
+        self._watch_models()
+        self.models.on_put(self._watch_models)
+
+    def _watch_models(self) -> None:
+        """Have it read which version is served under each name; one that was replaced reads 0."""
+        for name, model in self.models.named().items():
+            labels = {"model": name, "version": model.version, "digest": model.encoder.info.digest}
+            self.metrics.watch(MODEL_INFO, partial(self._serves, name, model), **labels)
+
+    def _serves(self, name: str, model: ServedModel) -> float:
+        return float(self.models.named()[name] is model)
+
+    def _prepare(self, body: bytes, as_text: bool, permitted: Permitted, record: RequestRecord) -> _Work:
         request = read_request(body)
         model = self.models.find(request.model, permitted)
+        record.model = self.models.configured(request.model)
         _check_dimensions(model.encoder.info, request.dimensions)
         truncation = truncation_of(request, model.encoder)
         inputs = self._read(request.input, model, as_text)
-        prepared = prepare(model.encoder, inputs, truncation)
-        each = prepared.tokens - (-prepared.samples // SAMPLES_PER_TOKEN)
+        lookup = self._look_up(model, inputs, truncation, record)
+        prepared = prepare(model.encoder, lookup.new, truncation.window) if len(lookup.new) else None
+        counts = lookup.counts(prepared)
+        if not truncation.allowed:
+            refuse_truncation(counts.truncated, truncation.window)
+        each = counts.tokens - (-counts.samples // SAMPLES_PER_TOKEN)
         _check_size(each, self.limits)
-        usage = Usage(int(prepared.tokens.sum()), int(each.sum()), int(prepared.truncated.sum()))
-        return _Work(request, model, prepared, usage)
+        usage = Usage(int(counts.tokens.sum()), int(each.sum()), int(counts.truncated.sum()))
+        _fill_in(record, len(inputs), usage)
+        return _Work(request, model, lookup, prepared, usage)
 
     def _read(self, value: Any, model: ServedModel, as_text: bool) -> list[Item] | OwnTokens:
         """Read `input`, and refuse what is too large already by what it counts at the very least."""
@@ -141,6 +200,31 @@ class Service:
         items = read_items(value, max_inputs=self.limits.max_inputs, as_text=as_text)
         _check_size(np.array([_least_tokens(item) for item in items]), self.limits)
         return items
+
+    def _look_up(
+        self, model: ServedModel, inputs: list[Item] | OwnTokens, truncation: Truncation, record: RequestRecord
+    ) -> Lookup:
+        """Ask the cache, which knows items, read as far as the model reads."""
+        info = model.encoder.info
+        if self._cache is None or isinstance(inputs, OwnTokens) or truncation.window < info.max_tokens:
+            return Uncached(inputs)
+        lookup = Cached(self._cache, info.digest, inputs)
+        record.cached_items = len(inputs) - len(lookup.new)
+        self.metrics.count(CACHE_HITS, record.cached_items)
+        self.metrics.count(CACHE_MISSES, len(lookup.new))
+        return lookup
+
+    def _answer(self, work: _Work, computed: VectorArray | None) -> Answer:
+        evicted = work.lookup.keep(work.prepared, computed)
+        self.metrics.count(CACHE_EVICTIONS, evicted)
+        return _answer(work, work.lookup.vectors(computed))
+
+
+def _fill_in(record: RequestRecord, items: int, usage: Usage) -> None:
+    record.items = items
+    record.text_tokens = usage.prompt_tokens
+    record.signal_tokens = usage.total_tokens - usage.prompt_tokens
+    record.truncated_tokens = usage.truncated_tokens
 
 
 def _answer(work: _Work, raw: VectorArray) -> Answer:

@@ -30,6 +30,9 @@ class OwnTokens:
 
     rows: Sequence[IntArray]
 
+    def __len__(self) -> int:
+        return len(self.rows)
+
 
 class TokenReader(Protocol):
     """Says what token arrays mean."""

@@ -9,7 +9,7 @@ from typing import Final
 
 import numpy as np
 
-from lakebed.platform.encoder.prepared import Prepared
+from lakebed.platform.encoder.prepared import IntArray, Prepared
 from lakebed.platform.encoder.protocol import Encoder, TokenEncoder
 from lakebed.platform.items import Item
 from lakebed.serve.errors import InvalidRequestError
@@ -51,28 +51,24 @@ def truncation_of(request: EmbeddingsRequest, encoder: Encoder) -> Truncation:
     return Truncation(asked, True)
 
 
-def prepare(encoder: Encoder, inputs: Sequence[Item] | OwnTokens, truncation: Truncation) -> Prepared:
-    """Make inputs ready for the device; raises InvalidRequestError for a text that is over and may not be cut."""
+def prepare(encoder: Encoder, inputs: Sequence[Item] | OwnTokens, window: int) -> Prepared:
+    """Make inputs ready for the device, texts cut to `window` tokens."""
     if isinstance(inputs, OwnTokens):
         assert isinstance(encoder, TokenEncoder)
-        prepared = encoder.prepare_tokens(inputs.rows, truncation.window)
-    elif truncation.window < encoder.info.max_tokens:
+        return encoder.prepare_tokens(inputs.rows, window)
+    if window < encoder.info.max_tokens:
         assert isinstance(encoder, TokenEncoder)
-        prepared = encoder.prepare_within(inputs, truncation.window)
-    else:
-        prepared = encoder.prepare(inputs)
-    if not truncation.allowed:
-        _refuse_truncation(prepared, truncation.window)
-    return prepared
+        return encoder.prepare_within(inputs, window)
+    return encoder.prepare(inputs)
 
 
-def _refuse_truncation(prepared: Prepared, window: int) -> None:
-    too_long = np.flatnonzero(prepared.truncated)
+def refuse_truncation(truncated: IntArray, window: int) -> None:
+    """Raise InvalidRequestError for the first input of which tokens (n,) would be cut off."""
+    too_long = np.flatnonzero(truncated)
     if len(too_long):
         first = int(too_long[0])
         raise InvalidRequestError(
-            f"input {first}: the text is {int(prepared.truncated[first]):,} tokens over the model's window "
-            f"of {window:,}",
+            f"input {first}: the text is {int(truncated[first]):,} tokens over the model's window of {window:,}",
             hint='shorten it, or send "truncate": "end" to have its end cut off',
             param="input",
             code="context_length_exceeded",

@@ -6,7 +6,15 @@ Knows names, limits and where things listen; knows nothing of Ray, HTTP or encod
 import ipaddress
 from typing import Final, Literal, Self
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, field_validator, model_validator
+from pydantic import (
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    field_validator,
+    model_validator,
+)
 
 from lakebed.platform.config.base import Config
 
@@ -115,6 +123,15 @@ class ServeConfig(Config):
 
     key_limits: KeyLimits = KeyLimits()
     """Limits of one key in a minute."""
+
+    cache_bytes: NonNegativeInt = 0
+    """Memory for vectors of items embedded before, in each replica; 0 turns the cache off."""
+
+    metrics_port: int | None = Field(default=None, ge=1, le=65_535)
+    """Port of the Prometheus metrics. Default: one that is free, said at the start."""
+
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    """The least that is logged; every answered request is a line at INFO."""
 
     drain_seconds: PositiveFloat = 10.0
     """How long requests in flight may take to finish when the server stops."""

@@ -9,6 +9,7 @@ from starlette.requests import ClientDisconnect
 
 from lakebed.serve.errors import InvalidRequestError, TooLargeError, UnsupportedMediaError
 from lakebed.serve.protocol import EmbeddingsRequest
+from lakebed.serve.request_record import record_in
 from lakebed.serve.routes.caller import caller
 from lakebed.serve.service import Service
 
@@ -46,14 +47,17 @@ def embeddings_routes(service: Service) -> APIRouter:
 
 
 async def _embed(service: Service, request: Request, status: int) -> Response:
+    record = record_in(request.scope)
+    record.timed = True
     key = await caller(service, request)
     seconds = _seconds(request.headers.get(TIMEOUT_HEADER))
+    record.key_id = key.id if key else ""
     try:
         body = await _read_body(request, service.limits.max_body_bytes)
     except ClientDisconnect:
         return Response(status_code=_CLIENT_LEFT)
     as_text = request.headers.get(INPUT_HEADER, "").lower() == "text"
-    answer = await service.embed(body, as_text=as_text, key=key, seconds=seconds)
+    answer = await service.embed(body, as_text=as_text, key=key, seconds=seconds, record=record)
     return Response(answer.body, status, answer.headers, media_type="application/json")
 
 

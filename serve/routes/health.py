@@ -6,6 +6,7 @@ import orjson
 from fastapi import APIRouter, Response
 
 from lakebed.serve.errors import NotReadyError
+from lakebed.serve.logs import described
 from lakebed.serve.service import Service
 
 _log = logging.getLogger(__name__)
@@ -22,7 +23,7 @@ def health_routes(service: Service) -> APIRouter:
         try:
             await service.probe()
         except Exception as error:
-            _log.exception("the readiness probe could not be embedded")
+            _log.error("the readiness probe could not be embedded\n%s", described(error))
             raise NotReadyError("the model does not answer", hint="the server's log says why") from error
         return Response(orjson.dumps({"status": "ready"}), media_type="application/json")
 

@@ -33,7 +33,9 @@ from lakebed.platform.encoder.plan import Budget
 from lakebed.platform.encoder.protocol import Encoder
 from lakebed.serve.api import create_api
 from lakebed.serve.auth import Authenticator, NoKeys
+from lakebed.serve.cache import EmbeddingCache
 from lakebed.serve.key_limits import KeyRates
+from lakebed.serve.metrics import Counter, Gauge, Histogram, Metrics
 from lakebed.serve.models import ServedModel, ServedModels, load_models
 from lakebed.serve.ports import free_port
 from lakebed.serve.process import running_server
@@ -59,9 +61,11 @@ def app_of() -> AppFactory:
         token_input: TokenInput = "refuse",
         encoder: Encoder | None = None,
         key_limits: KeyLimits | None = None,
+        metrics: Metrics | None = None,
+        cache: EmbeddingCache | None = None,
     ) -> FastAPI:
         names = ("fake", "org/fake", INERTIAL_NAME)
-        models = load_models(dict.fromkeys(names, resolve_model(MODEL)), "cpu", Batching())
+        models = load_models(dict.fromkeys(names, resolve_model(MODEL)), "cpu", Batching(), metrics)
         if encoder is not None:
             scheduler = Scheduler(encoder.forward, ThreadPoolExecutor(1), Budget())
             models = ServedModels(dict.fromkeys(names, ServedModel(encoder, scheduler, "1", 0)))
@@ -71,6 +75,8 @@ def app_of() -> AppFactory:
             limits or Limits(),
             tokens=token_reader(token_input),
             key_rates=KeyRates(key_limits or KeyLimits()),
+            metrics=metrics,
+            cache=cache,
         )
         return create_api(service)
 
@@ -132,6 +138,40 @@ def client(client_of: ClientFactory) -> TestClient:
 def packaged() -> ServedModels:
     """The packaged model, loaded once: that takes seconds."""
     return load_models({"lakebed-embed": resolve_model("lakebed-embed")}, "cpu", Batching())
+
+
+class RecordedMetrics:
+    """Keeps every measurement, by metric and label values; a label too many or too few is an error."""
+
+    def __init__(self) -> None:
+        self.counts: dict[tuple[str, ...], float] = {}
+        self.values: dict[tuple[str, ...], list[float]] = {}
+        self.reads: dict[tuple[str, ...], Callable[[], float]] = {}
+
+    def count(self, metric: Counter, amount: float = 1, **labels: str) -> None:
+        key = _key(metric, labels)
+        self.counts[key] = self.counts.get(key, 0) + amount
+
+    def observe(self, metric: Histogram, value: float, **labels: str) -> None:
+        self.values.setdefault(_key(metric, labels), []).append(value)
+
+    def watch(self, metric: Gauge, read: Callable[[], float], **labels: str) -> None:
+        self.reads[_key(metric, labels)] = read
+
+    def series(self) -> set[tuple[str, ...]]:
+        """Every series there is: the metric's name, then label values in the order of its labels."""
+        return {*self.counts, *self.values, *self.reads}
+
+
+def _key(metric: Counter | Gauge | Histogram, labels: dict[str, str]) -> tuple[str, ...]:
+    assert set(labels) == set(metric.labels)
+    return (metric.name, *(labels[name] for name in metric.labels))
+
+
+@pytest.fixture
+def metrics() -> RecordedMetrics:
+    """What is measured in this process, kept."""
+    return RecordedMetrics()
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from lakebed.platform.encoder.protocol import encode
 from lakebed.platform.items import items_of
 from lakebed.serve.api import create_api
 from lakebed.serve.auth import NoKeys
+from lakebed.serve.cache import EmbeddingCache
 from lakebed.serve.models import ServedModels, load_models
 from lakebed.serve.service import Service
 
@@ -63,3 +64,12 @@ def test_vectors_have_the_model_s_dimensions_and_unit_length_cut_or_not(client: 
         cut = vectors(client, INPUTS, dimensions=dimensions)
         assert cut.shape == (len(INPUTS), dimensions)
         np.testing.assert_allclose(np.linalg.norm(cut, axis=1), 1, rtol=1e-5)
+
+
+def test_a_cached_item_has_the_vector_it_has_without_a_cache(client: TestClient, models: ServedModels) -> None:
+    service = Service(models, NoKeys(), Limits(), cache=EmbeddingCache(2**20))
+    with TestClient(create_api(service)) as cached:
+        vectors(cached, INPUTS[:3])
+        for fields in ({}, {"dimensions": 256}):
+            cosines = np.sum(vectors(client, INPUTS, **fields) * vectors(cached, INPUTS, **fields), axis=1)
+            assert cosines.min() >= 0.9999

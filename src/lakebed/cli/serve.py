@@ -34,10 +34,11 @@ def serve(
         "device": device,
     }
     settings = read_config(config, options)
-    from lakebed.serve.server import serve_until_stopped
+    from lakebed.serve.server import metrics_url, serve_until_stopped, with_ports
 
+    settings = with_ports(settings)
     console.err.print(f"starting on http://{settings.host}:{settings.port} …")
-    serve_until_stopped(settings, lambda url: _say_ready(settings, url))
+    serve_until_stopped(settings, lambda url: _say_ready(settings, url, metrics_url(settings)))
     console.err.print("stopped")
 
 
@@ -60,7 +61,7 @@ def _models(given: list[str]) -> dict[str, str]:
     return models
 
 
-def _say_ready(config: ServeConfig, url: str) -> None:
+def _say_ready(config: ServeConfig, url: str, metrics: str) -> None:
     name = next(iter(config.models))
     key = ' -H "Authorization: Bearer $LAKEBED_API_KEY"' if config.require_keys else ""
     console.out.print(f"ready: {url}/v1 serves {', '.join(config.models)}", markup=False)
@@ -69,5 +70,6 @@ def _say_ready(config: ServeConfig, url: str) -> None:
         f'-d \'{{"model": "{name}", "input": "a pump that rattles"}}\'',
         markup=False,
     )
+    console.err.print(f"metrics: {metrics}", markup=False)
     if config.require_keys:
         console.err.print("a key: export LAKEBED_API_KEY=$(lakebed keys create --name me)", markup=False)
