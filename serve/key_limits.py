@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 
 from lakebed.platform.config.serve import KeyLimits
 from lakebed.platform.errors import LakebedError
-from lakebed.serve.errors import InvalidRequestError
+from lakebed.serve.errors import InvalidRequestError, OverloadedError
 from lakebed.serve.limiters import Charge, Limiter, LocalLimiter
 from lakebed.serve.limits import Rate
 from lakebed.serve.store.keys import Key
@@ -28,9 +28,11 @@ class Allowance:
         if self._charge is not None:
             self._charge.change(tokens)
 
-    def give_back(self) -> None:
-        """Keep the request counted, but none of its tokens."""
-        if self._charge is not None:
+    def give_back(self, error: BaseException) -> None:
+        """Count a request that failed without its tokens, and one that the server was too busy for not at all."""
+        if self._charge is not None and isinstance(error, OverloadedError):
+            self._charge.cancel()
+        elif self._charge is not None:
             self._charge.change(0)
 
     def headers(self) -> dict[str, str]:
@@ -61,7 +63,7 @@ class KeyRates:
         try:
             yield allowance
         except BaseException as error:
-            allowance.give_back()
+            allowance.give_back(error)
             if isinstance(error, LakebedError):
                 error.context["headers"] = allowance.headers()
             raise

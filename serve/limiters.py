@@ -53,8 +53,15 @@ class Charge:
 
     def change(self, tokens: int) -> None:
         """Count it for `tokens` instead."""
-        self._correct(Amounts(tokens=tokens - self.tokens))
-        self.tokens = tokens
+        self._add(Amounts(0, tokens - self.tokens))
+
+    def cancel(self) -> None:
+        """Do not count it at all."""
+        self._add(Amounts(-1, -self.tokens))
+
+    def _add(self, more: Amounts) -> None:
+        self.tokens += more.tokens
+        self._correct(more)
 
     def standing(self) -> Standing:
         """What the key has left now."""
@@ -87,16 +94,21 @@ class LocalLimiter:
         """Count one request, without awaiting anything. `told` is the rate that the caller hears of."""
         now = self._clock()
         meter = self._meters.of(key, now)
-        amounts = rate.counted(Amounts(1, tokens))
-
-        def standing() -> Standing:
-            return replace(meter.standing(rate, self._clock()), rate=told or rate)
-
-        wait = meter.seconds_until(rate, amounts, now)
+        wait = meter.seconds_until(rate, rate.counted(Amounts(1, tokens)), now)
         if wait:
-            raise _refusal(wait, standing())
-        bucket = meter.add(amounts, now)
-        return Charge(tokens, lambda more: meter.change(bucket, rate.counted(more)), standing)
+            raise _refusal(wait, replace(meter.standing(rate, now), rate=told or rate))
+        return self.count(key, rate, tokens, told)
+
+    def count(self, key: str, rate: Rate, tokens: int, told: Rate | None = None) -> Charge:
+        """Count one request, whether or not it fits."""
+        now = self._clock()
+        meter = self._meters.of(key, now)
+        bucket = meter.add(rate.counted(Amounts(1, tokens)), now)
+        return Charge(
+            tokens,
+            lambda more: meter.change(bucket, rate.counted(more)),
+            lambda: replace(meter.standing(rate, self._clock()), rate=told or rate),
+        )
 
 
 @dataclass
@@ -114,8 +126,9 @@ class _Hold:
 class LeasedLimiter:
     """For one of several replicas: spends leases of an authority, and asks it when they do not suffice.
 
-    While the authority does not answer, each replica keeps to its equal share of every limit, and tells the
-    authority afterwards what was spent. `clock` must be monotonic; clocks of replicas need not agree.
+    While the authority does not answer, each replica keeps to its equal share of every limit, with what it has
+    let in before, and tells the authority afterwards what was spent. `clock` must be monotonic; clocks of
+    replicas need not agree.
     """
 
     def __init__(self, authority: AuthorityClient, replicas: int, clock: Clock = time.monotonic) -> None:
@@ -141,11 +154,8 @@ class LeasedLimiter:
                 stamp = hold.lease.take(amounts, self._clock())
         if stamp is None:  # the grant was longer on its way than a lease is good for
             return self._admit_alone(key, rate, tokens)
-        return Charge(
-            tokens,
-            lambda more: self._correct(key, stamp, rate.counted(more)),
-            lambda: self._standing(hold, rate),
-        )
+        here = self._alone.count(key, rate, tokens)
+        return self._charge(key, stamp, rate, tokens, here, lambda: self._standing(hold, rate))
 
     def _hold(self, key: str) -> _Hold:
         return self._holds.setdefault(key, _Hold())
@@ -189,14 +199,23 @@ class LeasedLimiter:
         """Count one request against this replica's share of the limits. A larger one takes all of it."""
         share = rate.shared(self._replicas)
         most = tokens if share.tokens is None else min(tokens, share.tokens)
-        charge = self._alone.admit_now(key, share, most, told=rate)
+        here = self._alone.admit_now(key, share, most, told=rate)
         self._correct(key, NOW, rate.counted(Amounts(1, tokens)))
+        return self._charge(key, NOW, rate, tokens, here, here.standing)
+
+    def _charge(
+        self, key: str, stamp: int, rate: Rate, tokens: int, here: Charge, standing: Callable[[], Standing]
+    ) -> Charge:
+        """A charge that is corrected with the authority and in what this replica counts itself."""
 
         def correct(more: Amounts) -> None:
-            charge.change(max(0, charge.tokens + more.tokens))
-            self._correct(key, NOW, rate.counted(more))
+            self._correct(key, stamp, rate.counted(more))
+            if more.requests:
+                here.cancel()
+            else:
+                here.change(max(0, here.tokens + more.tokens))
 
-        return Charge(tokens, correct, charge.standing)
+        return Charge(tokens, correct, standing)
 
     def _correct(self, key: str, stamp: int, more: Amounts) -> None:
         hold = self._hold(key)

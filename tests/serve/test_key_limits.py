@@ -1,5 +1,6 @@
 """Scopes and limits of keys over HTTP: what a key may use, how much, and what every answer says of it."""
 
+import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -15,6 +16,8 @@ from starlette.testclient import TestClient
 
 from lakebed.platform.config.serve import INERTIAL_NAME, KeyLimits, ServeConfig
 from lakebed.serve.auth import StoredKeys
+from lakebed.serve.errors import InvalidRequestError, OverloadedError
+from lakebed.serve.key_limits import KeyRates
 from lakebed.serve.ports import free_port
 from lakebed.serve.process import running_server
 from lakebed.serve.store.database import open_database
@@ -126,6 +129,27 @@ def test_a_request_that_fails_keeps_no_tokens(client: TestClient, engine: Engine
         assert failed.status_code in (400, 404)
         assert limits_in(failed)["x-ratelimit-remaining-tokens"] == "300"
     assert embed(client, key, "word " * 200).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("error", "remaining"),
+    [(OverloadedError("busy"), "2"), (InvalidRequestError("faulty"), "1"), (asyncio.CancelledError(), "1")],
+)
+def test_what_a_request_that_fails_is_counted_for(engine: Engine, error: BaseException, remaining: str) -> None:
+    """As a request without tokens, but not at all when the server had no room for it."""
+    _, key = create_key(engine, "me", terms=Terms(requests_per_minute=2, tokens_per_minute=10))
+    rates = KeyRates(KeyLimits())
+
+    async def left() -> dict[str, str]:
+        with pytest.raises(type(error)):
+            async with rates.hold(key, 10):
+                raise error
+        async with rates.hold(key, 1) as allowance:
+            return allowance.headers()
+
+    said = asyncio.run(left())
+    assert said["x-ratelimit-remaining-tokens"] == "9"
+    assert int(said["x-ratelimit-remaining-requests"]) + 1 == int(remaining)
 
 
 def test_a_request_that_will_never_fit_is_refused_for_good(client: TestClient, engine: Engine) -> None:

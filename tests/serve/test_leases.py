@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from lakebed.serve.errors import RateLimitedError
 from lakebed.serve.leases import LEASE_SECONDS, NOW, Ask, Authority, Grant, Leasehold, share_of
 from lakebed.serve.limit_authority import AuthorityActor, RayAuthority
-from lakebed.serve.limiters import AuthorityLostError, LeasedLimiter, Settled
+from lakebed.serve.limiters import AuthorityLostError, LeasedLimiter, Limiter, LocalLimiter, Settled
 from lakebed.serve.limits import Amounts, Rate
 
 
@@ -206,8 +206,8 @@ def is_there(name: str) -> bool:
 class Gone:
     """An authority that cannot be reached, until it can; keeps what it was told."""
 
-    def __init__(self) -> None:
-        self.there = False
+    def __init__(self, there: bool = False) -> None:
+        self.there = there
         self.authority = Authority()
         self.calls = 0
 
@@ -231,6 +231,27 @@ def test_without_an_authority_each_replica_keeps_to_its_share(caplog: pytest.Log
     with caplog.at_level(logging.WARNING):
         asyncio.run(run())
     assert len(caplog.records) == 4
+
+
+def test_what_a_replica_has_let_in_before_counts_in_its_share() -> None:
+    async def run() -> None:
+        gone, now = Gone(there=True), [0.0]
+        limiter = LeasedLimiter(gone, 4, clock=lambda: now[0])
+        assert await admitted(limiter, Rate(100, None), 20) == 20
+        gone.there, now[0] = False, 10.0
+        assert await admitted(limiter, Rate(100, None), 20) == 5
+
+    asyncio.run(run())
+
+
+def test_a_request_that_is_called_off_is_not_counted() -> None:
+    async def run(limiter: Limiter) -> None:
+        for _ in range(3):
+            charge = await limiter.admit("key", Rate(1, 10), 10)
+            charge.cancel()
+
+    for limiter in (LocalLimiter(), LeasedLimiter(Gone(), 1), LeasedLimiter(Gone(there=True), 2)):
+        asyncio.run(run(limiter))
 
 
 def test_a_request_larger_than_a_share_still_gets_in_without_an_authority() -> None:
@@ -257,8 +278,7 @@ def test_the_authority_hears_afterwards_what_was_spent_without_it() -> None:
 
 def test_a_refused_replica_does_not_ask_for_every_request() -> None:
     async def run() -> None:
-        gone = Gone()
-        gone.there = True
+        gone = Gone(there=True)
         limiter = LeasedLimiter(gone, 2, clock=lambda: 0.0)
         assert await admitted(limiter, Rate(10, None), 500) == 10
         assert gone.calls <= 11
