@@ -2,8 +2,8 @@
 
 A replica writes two files into Serve's folder. What happens goes into the file that Serve keeps for each of its
 processes; Serve sets its logger up anew with every deployment, so records are handed to that logger. Lines of
-answered requests go into a file of their own, many at a time: through Serve's logger one line costs 70 us, because
-the standard handler formats it twice and asks the disk three times.
+answered requests go into a file of their own, many at a time: through Serve's logger a line costs three times as
+much (`benchmarks.observability`), because the standard handler formats it twice and asks the disk three times.
 
 What an exception says may quote what was sent, so of most only the kind and the place are logged.
 """

@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
@@ -32,6 +32,7 @@ def entry(size: int) -> CachedItem:
 ENTRY = entry(8).size
 
 
+@settings(deadline=None)
 @given(
     st.integers(0, 6 * ENTRY),
     st.lists(st.tuples(st.booleans(), st.lists(st.integers(0, 9), max_size=4), st.integers(1, 300))),
