@@ -1,6 +1,8 @@
 """From configuration to a Serve application, colocated: the replica that speaks HTTP holds the encoder.
 
-`build` resolves models and so says at once when one is missing; replicas load them.
+`build` is for the machine it runs on: it resolves models and so says at once when one is missing; replicas load them.
+`deploy` is for a cluster, called there by Serve with the arguments that a file of `lakebed serve build` holds: each
+replica finds the models from where it runs.
 """
 
 import os
@@ -15,6 +17,7 @@ from lakebed.platform.config.serve import ServeConfig
 from lakebed.platform.encoder.load import Model
 from lakebed.serve.api import create_api
 from lakebed.serve.auth import Authenticator, NoKeys, StoredKeys
+from lakebed.serve.autoscaling import QUEUED_TOKENS, autoscaling_config
 from lakebed.serve.models import load_models, resolve_models
 from lakebed.serve.service import Service
 from lakebed.serve.store.database import connect, default_url
@@ -25,14 +28,18 @@ _MOST_REQUESTS_INSIDE: Final = 4096
 """Serve's own gate stays out of the way: admission counts tokens, not requests."""
 
 
+_SURGE_PERCENT: Final = 25
+"""When the application changes, so many new replicas start before old ones end. Serve's default ends them first."""
+
+
 class Endpoint:
     """One replica."""
 
-    def __init__(self, config: ServeConfig, models: Mapping[str, Model], key_store: str) -> None:
+    def __init__(self, config: ServeConfig, models: Mapping[str, Model] | None, key_store: str) -> None:
         authenticator: Authenticator = (
             StoredKeys(connect(key_store), config.key_cache_seconds) if config.require_keys else NoKeys()
         )
-        loaded = load_models(models, config.device, config.batching)
+        loaded = load_models(models or resolve_models(config), config.device, config.batching)
         self._service = Service(loaded, authenticator, config.limits)
 
     def __serve_build_asgi_app__(self) -> FastAPI:
@@ -42,6 +49,10 @@ class Endpoint:
         """Serve asks every ten seconds and replaces a replica that cannot embed."""
         await self._service.probe()
 
+    def record_autoscaling_stats(self) -> dict[str, float]:
+        """What Serve asks for when replicas come and go with the load."""
+        return {QUEUED_TOKENS: float(self._service.queued_tokens)}
+
 
 def build(config: ServeConfig, models: Mapping[str, Model] | None = None) -> Application:
     """Make the application; raises ModelNotFoundError or ArtifactError when a model is not to be had.
@@ -49,21 +60,31 @@ def build(config: ServeConfig, models: Mapping[str, Model] | None = None) -> App
     `models` are those of the configuration, if they have been resolved already. They are named by their folders
     here, so this serves the machine it runs on.
     """
+    share = max(1, len(os.sched_getaffinity(0)) // config.replicas.max)
+    return _application(config, models or resolve_models(config), cpus=config.replicas.cpus or share)
+
+
+def deploy(config: ServeConfig) -> Application:
+    """Make the application on a cluster; Serve calls it by its import path."""
+    return _application(config, None, cpus=config.replicas.cpus or 1)
+
+
+def _application(config: ServeConfig, models: Mapping[str, Model] | None, *, cpus: int) -> Application:
+    scaling: dict[str, Any] = (
+        {"autoscaling_config": autoscaling_config(config.replicas)}
+        if config.replicas.vary
+        else {"num_replicas": config.replicas.min}
+    )
     deployment = serve.deployment(
         name="endpoint",
-        num_replicas=config.replicas,
         max_ongoing_requests=_MOST_REQUESTS_INSIDE,
         graceful_shutdown_timeout_s=config.drain_seconds,
-        ray_actor_options=_resources(config),
+        rolling_update_percentage=_SURGE_PERCENT / 100,
+        max_surge_percent=_SURGE_PERCENT,
+        # Ray sizes torch's thread pool by its cores.
+        ray_actor_options={"num_cpus": cpus, "num_gpus": 1 if config.device == "cuda" else 0},
+        **scaling,
     )
     ingress: Any = deployment(serve.ingress()(Endpoint))
-    application: Application = ingress.bind(
-        config, models or resolve_models(config), config.key_store or default_url()
-    )
+    application: Application = ingress.bind(config, models, config.key_store or default_url())
     return application
-
-
-def _resources(config: ServeConfig) -> dict[str, float]:
-    """An equal share of this machine's cores for each replica; Ray sizes torch's thread pool by it."""
-    cores = len(os.sched_getaffinity(0))
-    return {"num_cpus": max(1, cores // config.replicas), "num_gpus": 1 if config.device == "cuda" else 0}
