@@ -88,7 +88,7 @@ def resolve_model(reference: str, registry: ModelSource | None = None) -> Model:
     """Find what `reference` names; raises ModelNotFoundError, ArtifactError or ConfigError saying what to do."""
     if reference == "fake" or reference.startswith("fake:"):
         return _fake(reference)
-    if "/" in reference or reference.startswith(".") or (reference and Path(reference).is_dir()):
+    if names_a_folder(reference):
         return _versioned(_folder(reference, reference))
     if ":" in reference:
         return Model(reference, reference, "custom", reference)
@@ -105,6 +105,11 @@ def resolve_model(reference: str, registry: ModelSource | None = None) -> Model:
         f"no model named {reference!r}",
         hint="`lakebed models` lists the versions in the registry; a folder is written ./like/this",
     )
+
+
+def names_a_folder(reference: str) -> bool:
+    """Whether a reference is a path, which means something on one machine only."""
+    return "/" in reference or reference.startswith(".") or bool(reference and Path(reference).is_dir())
 
 
 def packaged_model() -> Path:

@@ -110,7 +110,7 @@ def build(
 
     text, notes = cluster_file(settings)
     if output is None:
-        console.out.print(text, end="", markup=False)
+        typer.echo(text, nl=False)
     else:
         output.write_text(text, encoding="utf-8")
         console.err.print(f"wrote {output}: RAY_DASHBOARD_ADDRESS=http://HOST:8265 serve deploy {output}")
