@@ -1,8 +1,8 @@
 """From configuration to a Serve application, colocated: the replica that speaks HTTP holds the encoder.
 
-`build` is for the machine it runs on: it resolves models and so says at once when one is missing; replicas load them.
-`deploy` is for a cluster, called there by Serve with the arguments that a file of `lakebed serve build` holds: each
-replica finds the models from where it runs.
+`build` is for the machine it runs on: it resolves models and so says at once when one is missing; replicas load
+them. `deploy` is for a cluster, called there by Serve with the arguments that a file of `lakebed serve build`
+holds: each replica finds the models from where it runs.
 """
 
 import os
@@ -29,7 +29,7 @@ _MOST_REQUESTS_INSIDE: Final = 4096
 
 
 _SURGE_PERCENT: Final = 25
-"""When the application changes, so many new replicas start before old ones end. Serve's default ends them first."""
+"""When the application changes, so many new replicas start before old ones end. Serve's default: after."""
 
 
 class Endpoint:

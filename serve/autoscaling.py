@@ -1,7 +1,7 @@
 """How many replicas the waiting work needs, in tokens: a request may hold one word or 2,048 documents.
 
-Each replica tells Serve how many token equivalents it has accepted and not yet answered; Serve's controller averages
-that over some seconds, asks `QueuedTokensPolicy`, and applies bounds and delays. The policy itself knows no clock.
+Each replica tells Serve how many token equivalents it has accepted and not yet answered; Serve's controller
+averages that over some seconds, asks `QueuedTokensPolicy`, and applies bounds and delays. It knows no clock.
 """
 
 import math

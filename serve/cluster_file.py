@@ -1,7 +1,7 @@
 """From configuration to a Serve config file, which puts the endpoint on a Ray cluster (`serve deploy`).
 
-The file holds the configuration as arguments of `app.deploy`, which Serve calls there. So it may name only what the
-cluster finds by itself, and holds no secret: Serve keeps it and writes it to its logs.
+The file holds the configuration as arguments of `app.deploy`, which Serve calls there. So it may name only what
+the cluster finds by itself, and holds no secret: Serve keeps it and writes it to its logs.
 """
 
 from collections.abc import Iterator
@@ -21,7 +21,11 @@ from lakebed.serve.server import SERVE_VARIABLES
 
 _IMPORT_PATH: Final = "lakebed.serve.app:deploy"
 
-_VARIABLES: Final = {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_DISABLE_TELEMETRY": "1", "OMP_WAIT_POLICY": "PASSIVE"}
+_VARIABLES: Final = {
+    "TOKENIZERS_PARALLELISM": "false",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "OMP_WAIT_POLICY": "PASSIVE",
+}
 """What `lakebed` sets for its own processes; none of it is a secret."""
 
 _HEADER: Final = """\
@@ -29,8 +33,8 @@ _HEADER: Final = """\
 #
 #   RAY_DASHBOARD_ADDRESS=http://HOST:8265 RAY_AUTH_MODE=token serve deploy THIS_FILE
 #
-# Every node needs lakebed installed (cluster.yaml does it), since Serve ships only code that has a URI, and these in
-# its environment before `ray start`, since Serve reads them at import:
+# Every node needs lakebed installed (cluster.yaml does it), since Serve ships only code that has a URI, and these
+# in its environment before `ray start`, since Serve reads them at import:
 #
 {variables}
 #
@@ -79,7 +83,7 @@ def _tracking_uri() -> str | None:
     if "@" in uri:
         raise ConfigError(
             "LAKEBED_TRACKING_URI holds a password, which would be written to the file",
-            hint="leave it out, and give the cluster's nodes MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD",
+            hint="leave it out, and give the nodes MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD",
         )
     return uri
 
@@ -127,4 +131,3 @@ def _notes(config: ServeConfig, models: dict[str, Model]) -> Iterator[str]:
         yield f"host is {config.host}: replicas on other nodes than the front door's cannot be reached"
     if config.replicas.cpus is None:
         yield "replicas.cpus is not set: every replica gets one core"
-

@@ -8,7 +8,6 @@ and could follow no replica any more. The actor's successor takes over from the 
 
 import contextlib
 import logging
-import signal
 import subprocess
 from pathlib import Path
 from types import TracebackType

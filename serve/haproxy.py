@@ -21,6 +21,7 @@ import signal
 import socket
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -90,6 +91,34 @@ def process_at(admin: Path) -> int | None:
 def statistics(admin: Path) -> list[dict[str, str]]:
     """HAProxy's counters, a row for each proxy and server (management guide, section 9.1)."""
     return list(csv.DictReader(_ask(admin, "show stat").removeprefix("# ").splitlines()))
+
+
+@dataclass(frozen=True)
+class Replica:
+    """A replica as HAProxy sees it; `requests` are those inside it."""
+
+    name: str
+    up: bool
+    requests: int
+
+
+def replicas(folder: Path) -> list[Replica]:
+    """Where HAProxy sends requests, none while it does not run."""
+    servers = [row for row in _endpoint_rows(folder) if row["svname"].startswith("SERVE_REPLICA")]
+    return [Replica(row["svname"], row["status"].startswith("UP"), int(row["scur"] or 0)) for row in servers]
+
+
+def requests_inside(folder: Path) -> int:
+    """Requests that were accepted and not yet answered, in replicas or waiting for one."""
+    return sum(int(row["scur"] or 0) for row in _endpoint_rows(folder) if row["svname"] == "BACKEND")
+
+
+def _endpoint_rows(folder: Path) -> list[dict[str, str]]:
+    try:
+        rows = [row for admin in admin_sockets(folder) for row in statistics(admin)]
+    except OSError:
+        return []
+    return [row for row in rows if row["pxname"].startswith("http-")]
 
 
 def _is_answering(admin: Path) -> bool:

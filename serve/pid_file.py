@@ -158,7 +158,7 @@ def _read(path: Path) -> ServerRecord | None:
 
 
 def _start_of(pid: int) -> str | None:
-    """When a process started, as text that no other process of any boot has with the same id; None if it is gone."""
+    """When a process started, as text that no other process with its id has, in any boot; None if it is gone."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
         fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()

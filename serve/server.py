@@ -44,10 +44,10 @@ SERVE_VARIABLES: Final[Mapping[str, str]] = {
     "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
     # A replica that dies before it answers has changed nothing, so its request goes to another.
     "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",
-    # Of a proxy actor. After three failures it is replaced; at ten seconds each a dead HAProxy lasts half a minute.
+    # Of a proxy actor, which is replaced after three failures: at Serve's ten seconds, after half a minute.
     "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "1",
 }
-"""What Serve reads at import on every machine, so it has to be there before Ray starts: here, and in cluster.yaml."""
+"""What Serve reads at import on every machine, so it is there before Ray starts: here, and in cluster.yaml."""
 
 
 def serve_until_stopped(config: ServeConfig, on_ready: Callable[[str], None]) -> None:
@@ -74,39 +74,53 @@ def _serve(config: ServeConfig, on_ready: Callable[[str], None], stop: StopSigna
         binary = haproxy.install(Path(folder), _haproxy_binary(), unavailable_page())
         os.environ.update(_serve_environment(Path(folder), binary))
         record = _record(config, models, Path(folder))
-        with pid_file.recorded(record), _running(config, models, stop):
-            with FrontDoor(Path(folder), binary) as door:
-                _wait_until_running(stop)
-                _wait_until_ready(record.url, stop)
-                if not stop.asked:
-                    pid_file.write(record.model_copy(update={"ready": True}))
-                    on_ready(record.url)
-                while not stop.wait(_POLL_SECONDS):
-                    door.keep()
-                    if _ray_has_died():
-                        raise ServerError("the server's Ray has ended", hint=_where_logs_are())
-                haproxy.drain(Path(folder), config.drain_seconds)
+        with (
+            pid_file.recorded(record),
+            _running(config, models, stop),
+            FrontDoor(Path(folder), binary) as door,
+        ):
+            _wait_until_running(stop)
+            stop.hold()
+            _wait_until_ready(record, stop)
+            if not stop.asked:
+                pid_file.write(record.model_copy(update={"ready": True}))
+                on_ready(record.url)
+            _watch(door, stop)
+            haproxy.drain(Path(folder), config.drain_seconds)
+
+
+def _watch(door: FrontDoor, stop: StopSignal) -> None:
+    """Look after HAProxy and Ray until someone asks to stop; raises ServerError when Ray has ended."""
+    while not stop.wait(_POLL_SECONDS):
+        door.keep()
+        if _ray_has_died():
+            raise ServerError("the server's Ray has ended", hint=_where_logs_are())
 
 
 def _check_address(config: ServeConfig) -> None:
-    """Raise PortInUseError, saying who is there if it is one of ours, or ConfigError."""
+    """Raise PortInUseError, saying who is there if it is one of ours, be it still starting; or ConfigError."""
+    ours = pid_file.find_server(config.host, config.port)
     try:
         check_free(config.host, config.port)
-    except PortInUseError as error:
-        ours = next((record for record in pid_file.find_servers() if record.port == config.port), None)
+        if ours is None:
+            return
+    except PortInUseError:
+        ours = ours or next((record for record in pid_file.find_servers() if record.port == config.port), None)
         if ours is None:
             raise
-        place = f"--host {ours.host} --port {ours.port}"
-        raise PortInUseError(
-            f"{error.message} by a lakebed server, pid {ours.pid}, since {ours.since:%Y-%m-%d %H:%M} UTC",
-            hint=f"`lakebed serve stop {place}` ends it; or choose another port with --port",
-        ) from None
+    raise PortInUseError(
+        f"port {config.port} on {config.host} is in use by a lakebed server, pid {ours.pid}, "
+        f"since {ours.since:%Y-%m-%d %H:%M} UTC",
+        hint=f"`lakebed serve stop --host {ours.host} --port {ours.port}` ends it; or choose another with --port",
+    )
 
 
 def _record(config: ServeConfig, models: Mapping[str, Model], folder: Path) -> ServerRecord:
     pid, started = pid_file.this_process()
     served = [
-        RecordedModel(name=name, version=None if model.version is None else str(model.version), digest=model.digest)
+        RecordedModel(
+            name=name, version=None if model.version is None else str(model.version), digest=model.digest
+        )
         for name, model in models.items()
     ]
     return ServerRecord(
@@ -188,7 +202,6 @@ def _running(config: ServeConfig, models: Mapping[str, Model], stop: StopSignal)
             wait_for_ingress_deployment_creation=False,
             wait_for_applications_running=False,
         )
-        stop.hold()
         yield
     finally:
         stop.hold()  # a second signal must not break off the end
@@ -218,15 +231,21 @@ def _wait_until_running(stop: StopSignal) -> None:
             raise ServerError(f"the endpoint did not start: {_cause(application)}", hint=_where_logs_are())
 
 
-def _wait_until_ready(url: str, stop: StopSignal) -> None:
-    """Wait for a readiness check, which embeds, to pass through HAProxy; raises ServerError when it never does."""
+def _wait_until_ready(record: ServerRecord, stop: StopSignal) -> None:
+    """Wait for a readiness check, which embeds, to pass through HAProxy; raises ServerError when it never does.
+
+    Until HAProxy knows the replicas, a proxy of Serve's stands in for them, more slowly.
+    """
     give_up = time.monotonic() + _READY_SECONDS
     with httpx.Client(trust_env=False, timeout=10) as client:
         while not stop.wait(_POLL_SECONDS):
-            if is_ready(client, url):
+            known = [replica for replica in haproxy.replicas(record.folder) if replica.up]
+            if len(known) >= record.replicas and is_ready(client, record.url):
                 return
             if time.monotonic() > give_up:
-                raise ServerError(f"{url} did not become ready in {_READY_SECONDS:g} s", hint=_where_logs_are())
+                raise ServerError(
+                    f"{record.url} did not become ready in {_READY_SECONDS:g} s", hint=_where_logs_are()
+                )
 
 
 def is_ready(client: httpx.Client, url: str) -> bool:

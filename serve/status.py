@@ -11,21 +11,11 @@ import httpx
 from pydantic import BaseModel, ConfigDict
 
 from lakebed.serve import haproxy
+from lakebed.serve.haproxy import Replica
 from lakebed.serve.pid_file import RecordedModel, ServerRecord
 from lakebed.serve.server import is_ready
 
 _ASK_SECONDS = 10.0
-
-
-class ReplicaStatus(BaseModel):
-    """One replica as HAProxy sees it."""
-
-    model_config = ConfigDict(frozen=True)
-
-    name: str
-    up: bool
-    requests: int
-    """Requests inside it."""
 
 
 class ServerStatus(BaseModel):
@@ -40,7 +30,7 @@ class ServerStatus(BaseModel):
     models: tuple[RecordedModel, ...]
     models_now: bool
     """Whether `models` was asked just now; else it is what the server began with, for want of a key."""
-    replicas: tuple[ReplicaStatus, ...]
+    replicas: tuple[Replica, ...]
     requests: int
     """Requests accepted and not yet answered, in all replicas and before them."""
 
@@ -50,8 +40,6 @@ def server_status(record: ServerRecord, key: str | None = None) -> ServerStatus:
     with httpx.Client(trust_env=False, timeout=_ASK_SECONDS) as client:
         ready = is_ready(client, record.url)
         models = _models(client, record, key) if ready and (key or not record.keys) else None
-    rows = _rows(record)
-    backends = [row for row in rows if row["svname"] == "BACKEND"]
     return ServerStatus(
         state="ready" if ready else "not ready" if record.ready else "starting",
         url=record.url,
@@ -59,8 +47,8 @@ def server_status(record: ServerRecord, key: str | None = None) -> ServerStatus:
         since=record.since,
         models=record.models if models is None else tuple(models),
         models_now=models is not None,
-        replicas=tuple(_replica(row) for row in rows if row["svname"].startswith("SERVE_REPLICA")),
-        requests=sum(int(row["scur"] or 0) for row in backends),
+        replicas=tuple(haproxy.replicas(record.folder)),
+        requests=haproxy.requests_inside(record.folder),
     )
 
 
@@ -76,16 +64,3 @@ def _models(client: httpx.Client, record: ServerRecord, key: str | None) -> Sequ
         RecordedModel(name=model["id"], version=model["version"], digest=model["digest"])
         for model in answer.json()["data"]
     ]
-
-
-def _rows(record: ServerRecord) -> list[dict[str, str]]:
-    """HAProxy's counters for the application, none while there is no HAProxy."""
-    try:
-        rows = [row for admin in haproxy.admin_sockets(record.folder) for row in haproxy.statistics(admin)]
-    except OSError:
-        return []
-    return [row for row in rows if row["pxname"].startswith("http-")]
-
-
-def _replica(row: dict[str, str]) -> ReplicaStatus:
-    return ReplicaStatus(name=row["svname"], up=row["status"].startswith("UP"), requests=int(row["scur"] or 0))

@@ -1,8 +1,8 @@
 """SIGINT and SIGTERM, never missed.
 
-An exception raised by a signal's handler can vanish: in a destructor, in a callback of a C extension, in code that
-catches everything. And Ray puts a SIGTERM handler of its own while it starts. But whatever the handler, and whatever
-becomes of what it raises, the interpreter writes the signal's number to its wakeup descriptor. Knows no Ray.
+An exception raised by a signal's handler can vanish: in a destructor, in a callback of a C extension, in code
+that catches everything. And Ray puts a SIGTERM handler of its own while it starts. But whatever the handler, and
+whatever becomes of what it raises, the interpreter writes the signal's number to its wakeup descriptor.
 """
 
 import select
@@ -24,8 +24,8 @@ class Stopped(SystemExit):
 class StopSignal:
     """Whether someone asked this process to end, for the length of a block in the main thread.
 
-    At first a signal also raises Stopped wherever the main thread is. `hold` leaves it at being heard, for code that
-    looks by itself.
+    At first a signal also raises Stopped wherever the main thread is. `hold` leaves it at being heard, for code
+    that looks by itself.
     """
 
     def __enter__(self) -> Self:

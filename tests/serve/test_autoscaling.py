@@ -37,7 +37,15 @@ def context_of(*queued: float, target: int = 1, silent: int = 0) -> AutoscalingC
 
 @pytest.mark.parametrize(
     ("queued", "wanted"),
-    [([0], 1), ([1000], 1), ([1001], 2), ([4000, 0], 4), ([100, 100, 100], 1), ([500, 700], 2), ([9e9], 9_000_000)],
+    [
+        ([0], 1),
+        ([1000], 1),
+        ([1001], 2),
+        ([4000, 0], 4),
+        ([100, 100, 100], 1),
+        ([500, 700], 2),
+        ([9e9], 9_000_000),
+    ],
 )
 def test_every_replica_is_to_have_the_target(queued: list[float], wanted: int) -> None:
     assert QueuedTokensPolicy(1000)(context_of(*queued)) == (wanted, {})

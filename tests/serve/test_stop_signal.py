@@ -2,6 +2,7 @@
 
 import os
 import signal
+from contextlib import suppress
 
 import pytest
 
@@ -22,10 +23,8 @@ def test_a_signal_unwinds_at_first(number: signal.Signals) -> None:
 @BOTH
 def test_a_signal_is_heard_though_its_exception_is_swallowed(number: signal.Signals) -> None:
     with StopSignal() as stop:
-        try:
+        with suppress(BaseException):
             signal.raise_signal(number)
-        except BaseException:
-            pass
         with pytest.raises(Stopped):
             stop.check()
 

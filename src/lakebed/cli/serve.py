@@ -1,4 +1,4 @@
-"""`lakebed serve`: the endpoint on this machine, how it stands, its end; and the file that puts it on a cluster."""
+"""`lakebed serve`: the endpoint on this machine, how it stands, its end; the file that puts it on a cluster."""
 
 import os
 from pathlib import Path
@@ -157,7 +157,9 @@ def _models(given: list[str]) -> dict[str, str]:
 def _say_status(found: "ServerStatus") -> None:
     up = sum(replica.up for replica in found.replicas)
     console.out.print(f"{found.state}: {found.url}, pid {found.pid}, since {found.since:%Y-%m-%d %H:%M} UTC")
-    console.out.print(f"replicas: {up} of {len(found.replicas)} up, {found.requests} requests inside", markup=False)
+    console.out.print(
+        f"replicas: {up} of {len(found.replicas)} up, {found.requests} requests inside", markup=False
+    )
     console.out.print("models:" if found.models_now else "models when it started:")
     for model in found.models:
         line = f"  {model.name}  {model.version or 'unversioned'}  {(model.digest or '')[:12]}"
