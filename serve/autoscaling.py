@@ -8,7 +8,7 @@ import math
 import warnings
 from typing import Any, Final
 
-from ray.serve.config import AutoscalingConfig, AutoscalingContext, AutoscalingPolicy
+from ray.serve.config import AutoscalingConfig, AutoscalingContext
 
 from lakebed.platform.config.serve import Replicas
 
@@ -50,8 +50,8 @@ def autoscaling_config(replicas: Replicas) -> AutoscalingConfig:
             look_back_period_s=_AVERAGED_SECONDS,
             upscale_delay_s=replicas.upscale_seconds,
             downscale_delay_s=replicas.downscale_seconds,
-            policy=AutoscalingPolicy(
-                policy_function=f"{__name__}:{QueuedTokensPolicy.__name__}",
-                policy_kwargs={"target": replicas.target_queued_tokens},
-            ),
+            policy={
+                "policy_function": f"{__name__}:{QueuedTokensPolicy.__name__}",
+                "policy_kwargs": {"target": replicas.target_queued_tokens},
+            },
         )

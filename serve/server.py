@@ -227,7 +227,7 @@ def _wait_until_running(stop: StopSignal) -> None:
         application = serve.status().applications[APP_NAME]
         if application.status == ApplicationStatus.RUNNING:
             return
-        if application.status in (ApplicationStatus.DEPLOY_FAILED, ApplicationStatus.UNHEALTHY):
+        if application.status == ApplicationStatus.DEPLOY_FAILED:
             raise ServerError(f"the endpoint did not start: {_cause(application)}", hint=_where_logs_are())
 
 
@@ -258,10 +258,10 @@ def is_ready(client: httpx.Client, url: str) -> bool:
 
 def _cause(application: Any) -> str:
     """What a replica said when it failed; Serve's own message says only that one did."""
-    messages = [*(deployment.message for deployment in application.deployments.values()), application.message]
+    messages = [application.message, *(deployment.message for deployment in application.deployments.values())]
     said = [line.strip() for message in messages for line in message.splitlines() if line.strip()]
     causes = [line for line in said if "Error: " in line]
-    return [application.status, *said, *causes][-1]
+    return str([application.status, *said, *causes][-1])
 
 
 def _where_logs_are() -> str:
