@@ -1,6 +1,8 @@
 """From configuration to a Serve application, colocated: the replica that speaks HTTP holds the encoder.
 
-`build` resolves models and so says at once when one is missing; replicas load them.
+`build` is for the machine it runs on: it resolves models and so says at once when one is missing; replicas load
+them. `deploy` is for a cluster, called there by Serve with the arguments that a file of `lakebed serve build`
+holds: each replica finds the models from where it runs.
 """
 
 import contextlib
@@ -19,6 +21,7 @@ from lakebed.platform.config.serve import ServeConfig
 from lakebed.platform.encoder.load import Model
 from lakebed.serve.api import create_api
 from lakebed.serve.auth import Authenticator, NoKeys, StoredKeys
+from lakebed.serve.autoscaling import QUEUED_TOKENS, autoscaling_config
 from lakebed.serve.cache import EmbeddingCache
 from lakebed.serve.following import follow
 from lakebed.serve.key_limits import KeyRates
@@ -39,10 +42,14 @@ _MOST_REQUESTS_INSIDE: Final = 4096
 """Serve's own gate stays out of the way: admission counts tokens, not requests."""
 
 
+_SURGE_PERCENT: Final = 25
+"""When the application changes, so many new replicas start before old ones end. Serve's default: after."""
+
+
 class Endpoint:
     """One replica."""
 
-    def __init__(self, config: ServeConfig, models: Mapping[str, Model], key_store: str) -> None:
+    def __init__(self, config: ServeConfig, models: Mapping[str, Model] | None, key_store: str) -> None:
         authenticator: Authenticator = (
             StoredKeys(
                 connect(key_store),
@@ -52,13 +59,15 @@ class Endpoint:
             if config.require_keys
             else NoKeys()
         )
+        models = models or resolve_models(config)
         replica = serve.get_replica_context().replica_id.unique_id
         join_serve_log(config.log_level, Path(get_serve_logs_dir()), replica)
         metrics = RayMetrics(replica)
         loader = ModelLoader(config.device, config.batching, metrics)
         served = ServedModels(loader.load(models))
-        self._authority = RayAuthority(_AUTHORITY) if config.replicas > 1 and config.require_keys else None
-        limiter = None if self._authority is None else LeasedLimiter(self._authority, config.replicas)
+        replicas = config.replicas.max
+        self._authority = RayAuthority(_AUTHORITY) if replicas > 1 and config.require_keys else None
+        limiter = None if self._authority is None else LeasedLimiter(self._authority, replicas)
         self._service = Service(
             served,
             authenticator,
@@ -80,6 +89,10 @@ class Endpoint:
                 await self._authority.greet()
         await self._service.probe()
 
+    def record_autoscaling_stats(self) -> dict[str, float]:
+        """What Serve asks for when replicas come and go with the load."""
+        return {QUEUED_TOKENS: float(self._service.queued_tokens)}
+
 
 def build(config: ServeConfig, models: Mapping[str, Model] | None = None) -> Application:
     """Make the application; raises ModelNotFoundError or ArtifactError when a model is not to be had.
@@ -87,27 +100,37 @@ def build(config: ServeConfig, models: Mapping[str, Model] | None = None) -> App
     `models` are those of the configuration, if they have been resolved already. They are named by their folders
     here, so this serves the machine it runs on.
     """
+    share = max(1, len(os.sched_getaffinity(0)) // config.replicas.max)
+    return _application(config, models or resolve_models(config), cpus=config.replicas.cpus or share)
+
+
+def deploy(config: ServeConfig) -> Application:
+    """Make the application on a cluster; Serve calls it by its import path."""
+    return _application(config, None, cpus=config.replicas.cpus or 1)
+
+
+def _application(config: ServeConfig, models: Mapping[str, Model] | None, *, cpus: int) -> Application:
+    scaling: dict[str, Any] = (
+        {"autoscaling_config": autoscaling_config(config.replicas)}
+        if config.replicas.vary
+        else {"num_replicas": config.replicas.min}
+    )
     deployment = serve.deployment(
         name="endpoint",
-        num_replicas=config.replicas,
         max_ongoing_requests=_MOST_REQUESTS_INSIDE,
         graceful_shutdown_timeout_s=config.drain_seconds,
-        ray_actor_options=_resources(config),
         logging_config=logging_config(config),
+        rolling_update_percentage=_SURGE_PERCENT / 100,
+        max_surge_percent=_SURGE_PERCENT,
+        # Ray sizes torch's thread pool by its cores.
+        ray_actor_options={"num_cpus": cpus, "num_gpus": 1 if config.device == "cuda" else 0},
+        **scaling,
     )
     ingress: Any = deployment(serve.ingress()(Endpoint))
-    application: Application = ingress.bind(
-        config, models or resolve_models(config), config.key_store or default_url()
-    )
+    application: Application = ingress.bind(config, models, config.key_store or default_url())
     return application
 
 
 def logging_config(config: ServeConfig) -> LoggingConfig:
     """JSON lines from Serve's own processes too; its access log goes, as ours says more."""
     return LoggingConfig(encoding="JSON", log_level=config.log_level, enable_access_log=False)
-
-
-def _resources(config: ServeConfig) -> dict[str, float]:
-    """An equal share of this machine's cores for each replica; Ray sizes torch's thread pool by it."""
-    cores = len(os.sched_getaffinity(0))
-    return {"num_cpus": max(1, cores // config.replicas), "num_gpus": 1 if config.device == "cuda" else 0}

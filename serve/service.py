@@ -141,6 +141,11 @@ class Service:
                 timings.write = timings.lap()
                 return answer
 
+    @property
+    def queued_tokens(self) -> int:
+        """Token equivalents of what was let in and is not yet answered."""
+        return self._admission.tokens
+
     async def probe(self) -> None:
         """Make sure that every model embeds; raises what a request would. Callers at one time share one probe."""
         if self._probe is None or self._probe.done():

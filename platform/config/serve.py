@@ -4,7 +4,7 @@ Knows names, limits and where things listen; knows nothing of Ray, HTTP or encod
 """
 
 import ipaddress
-from typing import Final, Literal, Self
+from typing import Any, Final, Literal, Self
 
 from pydantic import (
     Field,
@@ -79,6 +79,45 @@ class Batching(Config):
     """Items."""
 
 
+class Replicas(Config):
+    """How many copies of the encoder process there are. A bare number in YAML is that many, always."""
+
+    min: PositiveInt = 1
+    """Fewest; also how many there are at first."""
+
+    max: PositiveInt = 1
+    """Most; above `min`, copies come and go with the work that waits."""
+
+    target_queued_tokens: PositiveInt = 50_000
+    """Token equivalents that each copy should have accepted and not yet answered; more per copy brings another."""
+
+    upscale_seconds: PositiveFloat = 10.0
+    """How long the work must have been too much before copies are added."""
+
+    downscale_seconds: PositiveFloat = 300.0
+    """How long it must have been too little before copies are taken away."""
+
+    cpus: PositiveInt | None = None
+    """Cores of each, which are torch's threads. Default: an equal share of this machine's; 1 on a cluster."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_a_number(cls, values: Any) -> Any:
+        is_number = isinstance(values, int) and not isinstance(values, bool)
+        return {"min": values, "max": values} if is_number else values
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.min > self.max:
+            raise ValueError(f"min must not be above max, but {self.min} is above {self.max}")
+        return self
+
+    @property
+    def vary(self) -> bool:
+        """Whether their number follows the load."""
+        return self.min < self.max
+
+
 class ServeConfig(Config):
     """The whole endpoint."""
 
@@ -112,8 +151,8 @@ class ServeConfig(Config):
     """Whose ids a token array as `input` holds, which it does not say itself: nobody's (it is refused), the served
     model's own, or those of one of tiktoken's encodings, which are read back as text (needs lakebed[tiktoken])."""
 
-    replicas: PositiveInt = 1
-    """Copies of the encoder process."""
+    replicas: Replicas = Replicas()
+    """Copies of the encoder process: a number, or bounds and what brings another."""
 
     batching: Batching = Batching()
     """Limits of one device batch."""

@@ -88,7 +88,7 @@ def resolve_model(reference: str, registry: ModelSource | None = None) -> Model:
     """Find what `reference` names; raises ModelNotFoundError, ArtifactError or ConfigError saying what to do."""
     if reference == "fake" or reference.startswith("fake:"):
         return _fake(reference)
-    if "/" in reference or reference.startswith(".") or (reference and Path(reference).is_dir()):
+    if names_a_folder(reference):
         return _versioned(_folder(reference, reference))
     if ":" in reference:
         return Model(reference, reference, "custom", reference)
@@ -107,10 +107,15 @@ def resolve_model(reference: str, registry: ModelSource | None = None) -> Model:
     )
 
 
+def names_a_folder(reference: str) -> bool:
+    """Whether a reference is a path, which means something on one machine only."""
+    return "/" in reference or reference.startswith(".") or bool(reference and Path(reference).is_dir())
+
+
 def can_move(reference: str) -> bool:
     """Whether `reference` may name another version later: a registry's name, alone or at an alias."""
-    is_place = "/" in reference or ":" in reference or reference.startswith(".") or Path(reference).is_dir()
-    return not is_place and reference != "fake" and not reference.partition("@")[2].isdecimal()
+    is_named = ":" not in reference and reference != "fake" and not names_a_folder(reference)
+    return is_named and not reference.partition("@")[2].isdecimal()
 
 
 def packaged_model() -> Path:

@@ -125,7 +125,7 @@ def test_gauges_tell_what_is_inside_and_a_client_that_left_is_counted(metrics: A
     with ThreadPoolExecutor(1) as thread:
         scheduler = Scheduler(gate.forward, thread, Budget(100, 10))
         models = ServedModels({"gated": ServedModel(FakeEncoder(8), scheduler, "7", 0)})
-        asyncio.run(story(Service(models, NoKeys(), Limits(), metrics)))
+        asyncio.run(story(Service(models, NoKeys(), Limits(), metrics=metrics)))
         gate.open.set()
     digest = FakeEncoder(8).info.digest
     assert metrics.reads["lakebed_model_info", "gated", "7", digest]() == 1

@@ -14,6 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from lakebed.serve.pid_file import ServerRecord, now, recorded, this_process
 from lakebed.serve.ports import free_port
 
 LISTENING = "0A"
@@ -39,6 +40,49 @@ def test_a_port_in_use_is_said_before_anything_starts() -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = str(other.getsockname()[1])
         check_refusal(lakebed("serve", "--model", "fake", "--port", port), 5, port, "in use", "--port")
+
+
+@pytest.mark.parametrize("listens", [True, False])
+def test_the_server_behind_a_port_in_use_is_named_with_the_way_to_end_it(listens: bool) -> None:
+    """Though it is still starting and does not listen yet."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        if not listens:
+            other.close()
+        with recorded(record_of_this_process(port)):
+            words = [f"lakebed server, pid {os.getpid()}", f"lakebed serve stop --host 127.0.0.1 --port {port}"]
+            check_refusal(lakebed("serve", "--model", "fake", "--no-keys", "--port", str(port)), 5, *words)
+
+
+def record_of_this_process(port: int) -> ServerRecord:
+    pid, started = this_process()
+    return ServerRecord(
+        pid=pid, started=started, since=now(), host="127.0.0.1", port=port, url=f"http://127.0.0.1:{port}",
+        folder=Path("/tmp/none"), keys=False, replicas=1, models=(),
+    )  # fmt: skip
+
+
+def test_a_server_can_be_ended_by_its_address_though_it_is_still_starting(tmp_path: Path) -> None:
+    port = free_port()
+    (tmp_path / "serve.yaml").write_text(f"port: {port}\nrequire_keys: false\nmodels: {{m: fake}}\n")
+    of_it = ["--config", str(tmp_path / "serve.yaml")]
+    server = subprocess.Popen(
+        [*LAKEBED, "serve", *of_it], stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    try:
+        wait_until(lambda: lakebed("serve", "status", *of_it).returncode == 4)
+        stopped = lakebed("serve", "stop", *of_it)
+        assert (stopped.returncode, stopped.stdout) == (0, f"stopped http://127.0.0.1:{port}, pid {server.pid}\n")
+        assert server.communicate(timeout=5)[1].splitlines()[-1] == "stopped"
+        assert server.returncode == 0
+    finally:
+        server.kill()
+    for command in ("status", "stop"):
+        check_refusal(lakebed("serve", command, *of_it), 3, f"127.0.0.1:{port}", "`lakebed serve` starts one")
+
+
+def test_options_before_a_subcommand_are_not_silently_ignored() -> None:
+    check_refusal(lakebed("serve", "--port", "9000", "status"), 2, "written after it")
 
 
 def test_an_address_of_another_machine_is_refused() -> None:
@@ -89,6 +133,20 @@ def test_a_whole_process_group_that_is_told_to_end_leaves_nothing(tmp_path: Path
         check_clean_end(server, tmp_path, port)
 
 
+@pytest.mark.parametrize("moment", ["servers/", "gcs_server", "ServeController", "ServeReplica"])
+def test_a_signal_at_any_moment_of_the_start_ends_it_and_leaves_nothing(tmp_path: Path, moment: str) -> None:
+    with starting_up(tmp_path) as (server, port):
+        if moment == "servers/":
+            wait_until(lambda: any((tmp_path / "lakebed-home").glob("servers/*.json")), 120)
+        else:
+            wait_until(
+                lambda: any(moment in command for command in processes_with(mark_of(tmp_path)).values()), 120
+            )
+        server.send_signal(signal.SIGTERM)
+        check_clean_end(server, tmp_path, port)
+        assert not any((tmp_path / "lakebed-home").glob("servers/*"))
+
+
 def test_what_was_asked_before_the_end_is_answered(tmp_path: Path) -> None:
     (tmp_path / "gated.py").write_text(GATED_ENCODER)
     with starting(tmp_path, "gated=gated:Gated") as (server, port), ThreadPoolExecutor(1) as other:
@@ -117,6 +175,24 @@ class Gated(FakeEncoder):
             time.sleep(0.01)
         return super().forward(work)
 """
+
+
+@contextmanager
+def starting_up(folder: Path) -> Iterator[tuple[subprocess.Popen[str], int]]:
+    """A server that is not ready yet, and its port; its processes are marked with `folder`."""
+    port = free_port()
+    server = subprocess.Popen(
+        [*LAKEBED, "serve", "--model", "fake", "--no-keys", "--port", str(port)],
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        env={**os.environ, "LAKEBED_TEST_MARK": str(folder)},
+    )
+    try:
+        yield server, port
+    finally:
+        server.terminate()
+        server.communicate(timeout=60)
 
 
 @contextmanager

@@ -7,13 +7,12 @@ import typer
 from rich.markup import escape
 
 from lakebed import __version__
-from lakebed.cli import console, evaluate, jobs, models
+from lakebed.cli import console, evaluate, jobs, models, serve
 from lakebed.cli.demo import demo
 from lakebed.cli.embed import embed, submit
 from lakebed.cli.exit_codes import exit_code
 from lakebed.cli.keys import keys
 from lakebed.cli.sample import sample
-from lakebed.cli.serve import serve
 from lakebed.cli.train import train
 from lakebed.platform.errors import LakebedError
 
@@ -30,12 +29,12 @@ app.command("compare")(evaluate.compare)
 app.command("models")(models.models)
 app.command("register")(models.register)
 app.command("promote")(models.promote)
-app.command("serve")(serve)
 app.command("embed")(embed)
 app.command("submit")(submit)
 app.command("train")(train)
 app.command("sample")(sample)
 app.command("demo")(demo)
+app.add_typer(serve.app, name="serve")
 app.add_typer(keys, name="keys")
 app.add_typer(jobs.app, name="jobs")
 
