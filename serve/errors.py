@@ -5,7 +5,8 @@ LakebedError
     |-- InvalidRequestError   the request does not say something that can be done
     |-- UnauthorizedError     no key, or one that is unknown, expired or revoked
     |-- TooLargeError         the body is over the limit
-    |-- UnsupportedMediaError the body is compressed or not JSON
+    |-- TooSlowError          the body did not arrive in time
+    |-- UnsupportedMediaError the body is compressed, or of a type that is not JSON
     |-- OverloadedError       too much work is waiting; carries when to come back
     `-- NotReadyError         the server cannot answer now
 """
@@ -52,8 +53,14 @@ class TooLargeError(RequestError):
     default_code = "payload_too_large"
 
 
+class TooSlowError(RequestError):
+    """The body did not arrive in time."""
+
+    default_code = "request_timeout"
+
+
 class UnsupportedMediaError(RequestError):
-    """The body is compressed, or is not JSON."""
+    """The body is compressed, or is of a type that is not JSON."""
 
     default_code = "unsupported_media_type"
 

@@ -20,8 +20,7 @@ import httpx
 from lakebed.platform.config.serve import ServeConfig
 from lakebed.platform.encoder.load import Model
 from lakebed.platform.errors import ConfigError
-from lakebed.serve import haproxy
-from lakebed.serve.error_responses import unavailable_page
+from lakebed.serve import front_door, haproxy
 from lakebed.serve.errors import ServerError
 from lakebed.serve.models import resolve_models
 from lakebed.serve.ports import check_free, free_port
@@ -48,7 +47,7 @@ def serve_until_stopped(config: ServeConfig, on_ready: Callable[[str], None]) ->
         open_database(config.key_store or default_url()).dispose()
     models = resolve_models(config)
     with tempfile.TemporaryDirectory(prefix="lakebed-", dir=_SOCKETS, ignore_cleanup_errors=True) as folder:
-        os.environ.update(_serve_environment(Path(folder)))
+        os.environ.update(_serve_environment(config, Path(folder)))
         with _running(config, models, Path(folder)):
             stop = _stop_signal()
             url = base_url(config)
@@ -66,12 +65,15 @@ def base_url(config: ServeConfig) -> str:
     return f"http://[{host}]:{config.port}" if ":" in host else f"http://{host}:{config.port}"
 
 
-def _serve_environment(folder: Path) -> dict[str, str]:
+def _serve_environment(config: ServeConfig, folder: Path) -> dict[str, str]:
     """What Serve reads. Ports and paths of its own let several servers live on one machine."""
+    defaults = front_door.defaults(folder, config.header_seconds)
+    script = haproxy.install(folder, _haproxy_binary(), defaults, front_door.rules())
     return {
         "RAY_SERVE_ENABLE_HA_PROXY": "1",
         "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
-        "RAY_SERVE_HAPROXY_BINARY_PATH": str(haproxy.install(folder, _haproxy_binary(), unavailable_page())),
+        "RAY_SERVE_HAPROXY_BINARY_PATH": str(script),
+        "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": str(config.silence_seconds),
         "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(folder / "haproxy.cfg"),
         "RAY_SERVE_HAPROXY_SOCKET_PATH": str(folder / "admin.sock"),
         "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(folder / "metrics.sock"),

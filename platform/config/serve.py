@@ -29,6 +29,12 @@ class Limits(Config):
     max_body_bytes: PositiveInt = 64 * 2**20
     """Bytes of one request body."""
 
+    body_seconds: PositiveFloat = 20.0
+    """How long a request body may take to arrive."""
+
+    body_bytes_per_second: PositiveInt = 16_384
+    """For every so many bytes that have come, the body may take one second longer."""
+
     max_queued_tokens: PositiveInt = 1_200_000
     """Token equivalents accepted and not yet answered, in one replica; above it, requests get 429."""
 
@@ -85,6 +91,12 @@ class ServeConfig(Config):
 
     limits: Limits = Limits()
     """Limits of one request."""
+
+    header_seconds: PositiveInt = 10
+    """How long the headers of a request may take to arrive; then the connection is closed."""
+
+    silence_seconds: PositiveInt = 60
+    """How long a client may neither send nor take a byte while it should; then the connection is closed."""
 
     drain_seconds: PositiveFloat = 10.0
     """How long requests in flight may take to finish when the server stops."""

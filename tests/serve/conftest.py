@@ -63,7 +63,12 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     key, _ = create_key(engine, "tests")
     engine.dispose()
     config = ServeConfig(
-        port=free_port(), models={"fake": MODEL, INERTIAL_NAME: MODEL}, key_store=store, key_cache_seconds=0.2
+        port=free_port(),
+        models={"fake": MODEL, INERTIAL_NAME: MODEL},
+        key_store=store,
+        key_cache_seconds=0.2,
+        header_seconds=5,
+        limits=Limits(body_seconds=5),
     )
     with running_server(config, environment={**os.environ, "LAKEBED_HOME": str(home)}) as url:
         yield Server(url, key, store)
