@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request, Response
 from lakebed.serve.documented import BEARER, MODEL_PARAMETERS, Model, ModelList, refusals, success
 from lakebed.serve.service import Service
 
-_SECURED: Final = {"security": [{BEARER: []}]}
+_SECURED: Final[dict[str, Any]] = {"security": [{BEARER: []}]}
 
 
 def models_routes(service: Service) -> APIRouter:
