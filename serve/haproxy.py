@@ -5,7 +5,7 @@ without a password. When no replica answers, HAProxy says 404 or 500 in plain te
 cannot read. It waits an hour for the headers of a request. And it outlives a Serve that was killed, holding its
 port. But Serve lets the binary be named: it names a script that `install` writes, which runs this module, which
 mends the configuration, asks the kernel to end the process with its parent, and becomes HAProxy. What clients may
-send is settled in `front_door`. `drain` ends a server; Serve's own way says 404 while it deletes an application.
+send is settled in `haproxy_rules`. `drain` ends a server; Serve's own way says 404 while it deletes an application.
 """
 
 import contextlib

@@ -20,7 +20,7 @@ import httpx
 from lakebed.platform.config.serve import ServeConfig
 from lakebed.platform.encoder.load import Model
 from lakebed.platform.errors import ConfigError
-from lakebed.serve import front_door, haproxy
+from lakebed.serve import haproxy, haproxy_rules
 from lakebed.serve.errors import ServerError
 from lakebed.serve.models import resolve_models
 from lakebed.serve.ports import check_free, free_port
@@ -67,8 +67,8 @@ def base_url(config: ServeConfig) -> str:
 
 def _serve_environment(config: ServeConfig, folder: Path) -> dict[str, str]:
     """What Serve reads. Ports and paths of its own let several servers live on one machine."""
-    defaults = front_door.defaults(folder, config.header_seconds)
-    script = haproxy.install(folder, _haproxy_binary(), defaults, front_door.rules())
+    defaults = haproxy_rules.defaults(folder, config.header_seconds)
+    script = haproxy.install(folder, _haproxy_binary(), defaults, haproxy_rules.rules())
     return {
         "RAY_SERVE_ENABLE_HA_PROXY": "1",
         "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",

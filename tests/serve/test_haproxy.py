@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 import httpx
 import pytest
 
-from lakebed.serve import front_door, haproxy
+from lakebed.serve import haproxy, haproxy_rules
 from lakebed.serve.ports import free_port
 
 SERVE_WROTE = """\
@@ -77,7 +77,7 @@ def test_serve_s_own_template_still_has_the_lines_that_are_mended() -> None:
 
 
 def test_the_rules_of_the_front_door_are_found_again_when_the_configuration_is_mended_twice() -> None:
-    assert front_door.rules().startswith("    acl one_request_id ")
+    assert haproxy_rules.rules().startswith("    acl one_request_id ")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="asks the Linux kernel")

@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from lakebed.serve import front_door, haproxy
+from lakebed.serve import haproxy, haproxy_rules
 from lakebed.serve.ports import free_port
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="Ray brings HAProxy on Linux only")
@@ -71,7 +71,7 @@ def door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Replica) as replica:
         threading.Thread(target=replica.serve_forever, daemon=True).start()
         wrote = SERVE_WROTE.format(port=port, replica=replica.server_port, silence=1)
-        mended = haproxy.mended(wrote, front_door.defaults(folder, header_seconds=5), front_door.rules())
+        mended = haproxy.mended(wrote, haproxy_rules.defaults(folder, header_seconds=5), haproxy_rules.rules())
         path = folder / "haproxy.cfg"
         path.write_text(mended)
         process = subprocess.Popen([get_haproxy_binary(), "-db", "-f", str(path)], stderr=subprocess.DEVNULL)
