@@ -182,17 +182,20 @@ def _check_text(text: Any) -> None:
         ) from None
 
 
-def _names(names: Sequence[str] | None, series: FloatArray | None) -> tuple[str, ...] | None:
+def _names(names: Any, series: FloatArray | None) -> tuple[str, ...] | None:
     if names is None:
         return None
-    if isinstance(names, str):
-        raise InvalidItemError("channel_names must be a list of strings, not one string", code="channel_names")
-    if series is None or len(names) != series.shape[0]:
+    if isinstance(names, str | Mapping) or not isinstance(names, Iterable):
+        raise InvalidItemError(
+            f"channel_names must be a list of strings, not {type(names).__name__}", code="channel_names"
+        )
+    named = tuple(names)
+    if series is None or len(named) != series.shape[0]:
         have = 0 if series is None else series.shape[0]
-        raise InvalidItemError(f"{len(names)} channel names for {have} channels", code="channel_names")
-    if not all(isinstance(name, str) for name in names):
+        raise InvalidItemError(f"{len(named)} channel names for {have} channels", code="channel_names")
+    if not all(isinstance(name, str) for name in named):
         raise InvalidItemError("channel names must be strings", code="channel_names")
-    return tuple(names)
+    return named
 
 
 def _rate(rate: Any) -> float | None:

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 import orjson
+from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from lakebed.serve import metrics as m
@@ -24,7 +25,6 @@ _CLIENT_LEFT: Final = 499
 _NO_ROUTE: Final = "none"
 _NO_MODEL: Final = "none"
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
-_LONGEST_ID: Final = 200
 _PROBES: Final = frozenset({"/health", "/healthz"})
 """Asked every second by whoever balances load, so a successful one is logged at DEBUG only."""
 
@@ -63,7 +63,7 @@ class Access:
             if status:
                 raise ConnectionAbortedError("the answer broke off; the line above says why") from None
             record.code = "internal_error"
-            await internal_error().response()(scope, receive, send_on)
+            await internal_error().response(Request(scope))(scope, receive, send_on)
         finally:
             self._write_down(scope, record, status)
 
@@ -113,7 +113,7 @@ def _line(record: RequestRecord, method: str, route: str, status: int) -> str:
     stages = timings.stages() if record.timed else {}
     fields = {
         "time": datetime.now(UTC),
-        "request_id": record.request_id[:_LONGEST_ID],
+        "request_id": record.request_id,
         "method": method,
         "route": route,
         "status": status,

@@ -80,7 +80,7 @@ class Endpoint:
         follow(served, models, loader, config.follow_seconds)
 
     def __serve_build_asgi_app__(self) -> FastAPI:
-        return create_api(self._service)
+        return create_api(self._service, request_ids_echoed=True)
 
     async def check_health(self) -> None:
         """Serve asks every ten seconds and replaces a replica that cannot embed."""

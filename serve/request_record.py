@@ -4,10 +4,10 @@ from collections.abc import MutableMapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from lakebed.serve.request_ids import request_id_of
 from lakebed.serve.timings import Timings
 
 _SCOPE_KEY: Final = "lakebed.record"
-_ID_HEADER: Final = b"x-request-id"
 
 
 @dataclass
@@ -35,6 +35,5 @@ def record_in(scope: MutableMapping[str, Any]) -> RequestRecord:
     """The record of the request with this ASGI scope; made at the first call."""
     record: RequestRecord | None = scope.get(_SCOPE_KEY)
     if record is None:
-        request_id = next((value for name, value in scope["headers"] if name == _ID_HEADER), b"")
-        record = scope[_SCOPE_KEY] = RequestRecord(request_id.decode("latin-1"))
+        record = scope[_SCOPE_KEY] = RequestRecord(request_id_of(scope))
     return record

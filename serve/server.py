@@ -18,8 +18,7 @@ import httpx
 from lakebed.platform.config.serve import ServeConfig, is_loopback
 from lakebed.platform.encoder.load import Model
 from lakebed.platform.errors import ConfigError, PortInUseError
-from lakebed.serve import haproxy, pid_file
-from lakebed.serve.error_responses import unavailable_page
+from lakebed.serve import haproxy, haproxy_rules, pid_file
 from lakebed.serve.errors import ServerError
 from lakebed.serve.front_door import FrontDoor
 from lakebed.serve.models import resolve_models
@@ -45,6 +44,7 @@ SERVE_VARIABLES: Final[Mapping[str, str]] = {
     "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
     # A replica that dies before it answers has changed nothing, so its request goes to another.
     "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",
+    "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": "60",
     # Of a proxy actor, which is replaced after three failures: at Serve's ten seconds, after half a minute.
     "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "1",
 }
@@ -75,7 +75,8 @@ def _serve(config: ServeConfig, on_ready: Callable[[str], None], stop: StopSigna
     token_reader(config.token_input)  # fails here rather than in a replica
     models = resolve_models(config)
     with tempfile.TemporaryDirectory(prefix="lakebed-", dir=_SOCKETS, ignore_cleanup_errors=True) as folder:
-        binary = haproxy.install(Path(folder), _haproxy_binary(), unavailable_page())
+        defaults = haproxy_rules.defaults(Path(folder), config.header_seconds)
+        binary = haproxy.install(Path(folder), _haproxy_binary(), defaults, haproxy_rules.rules())
         os.environ.update(_serve_environment(config, Path(folder), binary))
         record = _record(config, models, Path(folder))
         with (
@@ -169,6 +170,7 @@ def _serve_environment(config: ServeConfig, folder: Path, binary: Path) -> dict[
         **({"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"} if is_loopback(config.host) else {}),
         "RAY_SERVE_REQUEST_PATH_LOG_BUFFER_SIZE": "1",  # a thousand lines would wait in memory, and die with it
         "RAY_SERVE_HAPROXY_BINARY_PATH": str(binary),
+        "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": str(config.silence_seconds),
         "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(folder / "haproxy.cfg"),
         "RAY_SERVE_HAPROXY_SOCKET_PATH": str(folder / "admin.sock"),
         "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(folder / "metrics.sock"),

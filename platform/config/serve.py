@@ -44,6 +44,12 @@ class Limits(Config):
     max_seconds: PositiveFloat = 120.0
     """Seconds from a request's last byte to its answer; what has not run by then is given up."""
 
+    body_seconds: PositiveFloat = 20.0
+    """How long a request body may take to arrive."""
+
+    body_bytes_per_second: PositiveInt = 16_384
+    """For every so many bytes that have come, the body may take one second longer."""
+
     max_queued_tokens: PositiveInt = 1_200_000
     """Token equivalents accepted and not yet answered, in one replica; above it, requests get 429."""
 
@@ -171,6 +177,12 @@ class ServeConfig(Config):
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     """The least that is logged; every answered request is a line at INFO."""
+
+    header_seconds: PositiveInt = 10
+    """How long the headers of a request may take to arrive; then the connection is closed."""
+
+    silence_seconds: PositiveInt = 60
+    """How long a client may neither send nor take a byte while it should; then the connection is closed."""
 
     drain_seconds: PositiveFloat = 10.0
     """How long requests in flight may take to finish when the server stops."""

@@ -7,8 +7,17 @@ from typing import Any, Final
 from fastapi import APIRouter, Request, Response
 from starlette.requests import ClientDisconnect
 
-from lakebed.serve.errors import InvalidRequestError, TooLargeError, UnsupportedMediaError
-from lakebed.serve.protocol import EmbeddingsRequest
+from lakebed.serve.bodies import read_body
+from lakebed.serve.documented import (
+    BEARER,
+    EMBEDDINGS_HEADERS,
+    EMBEDDINGS_PARAMETERS,
+    EmbeddingList,
+    refusals,
+    request_body,
+    success,
+)
+from lakebed.serve.errors import InvalidRequestError
 from lakebed.serve.request_record import record_in
 from lakebed.serve.routes.caller import caller
 from lakebed.serve.service import Service
@@ -22,27 +31,36 @@ TIMEOUT_HEADER: Final = "x-request-timeout-seconds"
 _CLIENT_LEFT: Final = 499
 
 _DOCUMENTED: Final[dict[str, Any]] = {
-    "requestBody": {
-        "required": True,
-        "content": {"application/json": {"schema": EmbeddingsRequest.model_json_schema()}},
-    }
+    "requestBody": request_body(),
+    "parameters": EMBEDDINGS_PARAMETERS,
+    "security": [{BEARER: []}],
 }
 
 
 def embeddings_routes(service: Service) -> APIRouter:
-    """Both paths. InertialAI answers 201 where OpenAI answers 200."""
-    router = APIRouter()
+    """Both paths. InertialAI answers 201 where OpenAI answers 200, and 422 where OpenAI answers 400."""
+    router = APIRouter(tags=["embeddings"])
 
-    def add(path: str, status: int) -> None:
+    def add(path: str, status: int, invalid: int, operation: str) -> None:
         async def create_embeddings(request: Request) -> Response:
             return await _embed(service, request, status)
 
         router.add_api_route(
-            path, create_embeddings, methods=["POST"], status_code=status, openapi_extra=_DOCUMENTED
+            path,
+            create_embeddings,
+            methods=["POST"],
+            status_code=status,
+            operation_id=operation,
+            summary="Embed texts and time series",
+            responses={
+                **success(status, "Vectors in the order of the inputs.", EmbeddingList, EMBEDDINGS_HEADERS),
+                **refusals(401, 403, 404, 408, 413, 415, 429, 500, 503, invalid=invalid),
+            },
+            openapi_extra=_DOCUMENTED,
         )
 
-    add("/v1/embeddings", 200)
-    add("/api/v1/embeddings", 201)
+    add("/v1/embeddings", 200, 400, "create_embeddings")
+    add("/api/v1/embeddings", 201, 422, "create_embeddings_native")
     return router
 
 
@@ -53,7 +71,7 @@ async def _embed(service: Service, request: Request, status: int) -> Response:
     seconds = _seconds(request.headers.get(TIMEOUT_HEADER))
     record.key_id = key.id if key else ""
     try:
-        body = await _read_body(request, service.limits.max_body_bytes)
+        body = await read_body(request, service.limits)
     except ClientDisconnect:
         return Response(status_code=_CLIENT_LEFT)
     as_text = request.headers.get(INPUT_HEADER, "").lower() == "text"
@@ -72,23 +90,3 @@ def _seconds(header: str | None) -> float | None:
     raise InvalidRequestError(
         f"the header {TIMEOUT_HEADER} must be a positive number of seconds", code="invalid_header"
     )
-
-
-async def _read_body(request: Request, most: int) -> bytes:
-    """Read the body, but never more than `most` bytes; raises TooLargeError or UnsupportedMediaError."""
-    if request.headers.get("content-encoding", "identity").lower() != "identity":
-        raise UnsupportedMediaError("compressed request bodies are not accepted", hint="send plain JSON")
-    announced = request.headers.get("content-length", "")
-    if announced.isdecimal() and int(announced) > most:
-        raise _too_large(most)
-    chunks, size = [], 0
-    async for chunk in request.stream():
-        size += len(chunk)
-        if size > most:
-            raise _too_large(most)
-        chunks.append(chunk)
-    return b"".join(chunks)
-
-
-def _too_large(most: int) -> TooLargeError:
-    return TooLargeError(f"the request body is over {most:,} bytes", hint="send fewer inputs at a time")

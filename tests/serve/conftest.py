@@ -197,6 +197,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         key_store=store,
         key_cache_seconds=0.2,
         key_limits=KeyLimits(failures_per_minute=100_000),  # tests of other things send many wrong keys
+        header_seconds=5,
+        limits=Limits(body_seconds=5),
     )
     with running_server(config, environment={**os.environ, "LAKEBED_HOME": str(home)}) as url:
         yield Server(url, key, store)

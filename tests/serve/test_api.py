@@ -113,12 +113,6 @@ def test_health_needs_no_key_and_readiness_embeds(client: TestClient) -> None:
     assert client.get("/healthz").json() == {"status": "ready"}
 
 
-def test_the_openapi_document_describes_the_request(client: TestClient) -> None:
-    paths = client.get("/openapi.json").json()["paths"]
-    schema = paths["/v1/embeddings"]["post"]["requestBody"]["content"]["application/json"]["schema"]
-    assert {"model", "input", "dimensions", "encoding_format", "truncate"} <= set(schema["properties"])
-
-
 def test_limits_are_enforced_with_the_limit_in_the_message(client_of: ClientFactory) -> None:
     limits = Limits(
         max_inputs=2, max_input_tokens=8, max_request_tokens=10, max_body_bytes=2000, max_queued_tokens=10

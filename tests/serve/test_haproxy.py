@@ -1,7 +1,6 @@
 """What stands between Serve and the HAProxy binary."""
 
 import http.server
-import json
 import signal
 import socket
 import subprocess
@@ -15,13 +14,14 @@ from tempfile import TemporaryDirectory
 import httpx
 import pytest
 
-from lakebed.serve import haproxy
-from lakebed.serve.error_responses import unavailable_page
+from lakebed.serve import haproxy, haproxy_rules
 from lakebed.serve.ports import free_port
 
 SERVE_WROTE = """\
+    timeout client 60s
     errorfile 502 /run/500.http
     errorfile 503 /run/500.http
+    balance leastconn
 frontend prometheus
     bind :9101
     mode http
@@ -36,14 +36,15 @@ listen stats
 """
 
 MENDED = """\
-    errorfile 502 /run/page.http
-    errorfile 503 /run/page.http
+    timeout client 60s
+    timeout http-request 10s
+    balance leastconn
 frontend prometheus
     bind 127.0.0.1:9101
     mode http
 frontend http_frontend
     bind *:8000
-    http-request set-header x-forwarded-for %[src]
+    acl one_request_id always_true
     log global
 backend default_backend
     http-request return status 503 default-errorfiles
@@ -53,9 +54,13 @@ listen stats
 """
 
 
+DEFAULTS = "    timeout http-request 10s\n"
+RULES = "    acl one_request_id always_true\n"
+
+
 def test_side_doors_move_to_loopback_and_haproxy_s_own_answers_are_replaced() -> None:
-    assert haproxy.mended(SERVE_WROTE, "/run/page.http") == MENDED
-    assert haproxy.mended(MENDED, "/run/page.http") == MENDED
+    assert haproxy.mended(SERVE_WROTE, DEFAULTS, RULES) == MENDED
+    assert haproxy.mended(MENDED, DEFAULTS, RULES) == MENDED
 
 
 def test_serve_s_own_template_still_has_the_lines_that_are_mended() -> None:
@@ -65,18 +70,14 @@ def test_serve_s_own_template_still_has_the_lines_that_are_mended() -> None:
         "frontend prometheus\n    bind :{{ config.metrics_port }}\n",
         "listen stats\n  bind *:{{ config.stats_port }}\n",
         "    errorfile 503 {{ config.error_file_path }}\n",
-        "backend default_backend\n    http-request return status 404 ",
         "frontend http_frontend\n    bind {{ config.frontend_host }}:{{ config.frontend_port }}\n",
+        "backend default_backend\n    http-request return status 404 ",
     ):
         assert lines in HAPROXY_CONFIG_TEMPLATE
 
 
-def test_the_page_says_what_both_clients_read() -> None:
-    head, _, body = unavailable_page().partition(b"\r\n\r\n")
-    assert head.startswith(b"HTTP/1.1 503 ")
-    assert b"retry-after: 1" in head
-    assert f"content-length: {len(body)}".encode() in head
-    assert set(json.loads(body)) == {"error", "detail"}
+def test_the_rules_of_the_front_door_are_found_again_when_the_configuration_is_mended_twice() -> None:
+    assert haproxy_rules.rules().startswith("    acl one_request_id ")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="asks the Linux kernel")
@@ -86,7 +87,7 @@ def test_what_stands_for_the_binary_becomes_it_and_ends_with_its_parent(tmp_path
     binary = tmp_path / "binary"
     binary.write_text('#!/bin/sh\necho "binary $*"\nexec sleep 60\n')
     binary.chmod(0o700)
-    script = haproxy.install(tmp_path, str(binary), b"page")
+    script = haproxy.install(tmp_path, str(binary), DEFAULTS, RULES)
     parent = subprocess.Popen(
         [
             sys.executable,
@@ -98,7 +99,7 @@ def test_what_stands_for_the_binary_becomes_it_and_ends_with_its_parent(tmp_path
     )
     assert parent.stdout is not None
     assert parent.stdout.readline().split()[1:] == ["-f", str(configuration)]
-    assert configuration.read_text() == haproxy.mended(SERVE_WROTE, str(tmp_path / "unavailable.http"))
+    assert configuration.read_text() == MENDED
     parent.send_signal(signal.SIGKILL)
     rest, _ = parent.communicate(timeout=20)  # returns when the last process that holds the pipe has ended
     assert rest == ""
@@ -195,7 +196,7 @@ def test_replicas_are_told_where_a_request_came_from_and_not_what_the_client_say
         other.submit(replica.serve_forever)
         configuration = tmp_path / "haproxy.cfg"
         small = SMALL.format(folder=folder, port=port, replica=replica.server_port)
-        configuration.write_text(haproxy.mended(small, "page"))
+        configuration.write_text(haproxy.mended(small, DEFAULTS, haproxy_rules.rules()))
         command = [get_haproxy_binary(), "-db", "-f", str(configuration)]
         process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
         try:
