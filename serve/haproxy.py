@@ -96,7 +96,8 @@ def process_at(admin: Path) -> int | None:
 
 def statistics(admin: Path) -> list[dict[str, str]]:
     """HAProxy's counters, a row for each proxy and server (management guide, section 9.1)."""
-    return list(csv.DictReader(_ask(admin, "show stat").removeprefix("# ").splitlines()))
+    # An HAProxy that is just being replaced may break off in a row.
+    return list(csv.DictReader(_ask(admin, "show stat").removeprefix("# ").splitlines(), restval=""))
 
 
 @dataclass(frozen=True)

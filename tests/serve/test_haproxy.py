@@ -3,11 +3,14 @@
 import http.server
 import signal
 import socket
+import socketserver
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -103,6 +106,40 @@ def test_what_stands_for_the_binary_becomes_it_and_ends_with_its_parent(tmp_path
     parent.send_signal(signal.SIGKILL)
     rest, _ = parent.communicate(timeout=20)  # returns when the last process that holds the pipe has ended
     assert rest == ""
+
+
+def test_a_first_haproxy_begins_with_the_replicas_that_the_one_before_it_knew(tmp_path: Path) -> None:
+    configuration, arguments = tmp_path / "haproxy.cfg", tmp_path / "arguments"
+    binary = tmp_path / "binary"
+    binary.write_text(f'#!/bin/sh\necho "$*" > {arguments}\n')
+    binary.chmod(0o700)
+
+    def start(text: str) -> str:
+        configuration.write_text(text)
+        script = haproxy.install(tmp_path, str(binary), b"page")
+        subprocess.run([str(script), "-db", "-f", str(configuration)], check=True)
+        return configuration.read_text()
+
+    assert start("frontend a\n    use_backend replicas\n") == "frontend a\n    use_backend replicas\n"
+    assert start("frontend b\n") == "frontend b\n"  # nobody runs there now, so what it knew is history
+    with admin_socket(tmp_path / "admin.sock", pid=4711):
+        assert start("frontend c\n") == "frontend a\n    use_backend replicas\n"
+        assert arguments.read_text().split()[3:] == ["-sf", "4711", "-x", str(tmp_path / "admin.sock")]
+
+
+@contextmanager
+def admin_socket(path: Path, pid: int) -> Iterator[None]:
+    """Answer as HAProxy's admin socket does when asked who it is."""
+
+    class Answer(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            assert self.rfile.readline() == b"show info\n"
+            self.wfile.write(f"Name: HAProxy\nPid: {pid}\n\n".encode())
+
+    with socketserver.ThreadingUnixStreamServer(str(path), Answer) as server, ThreadPoolExecutor(1) as other:
+        other.submit(server.serve_forever)
+        yield
+        server.shutdown()
 
 
 SMALL = """\

@@ -31,6 +31,10 @@ def test_the_shipped_example_is_valid_and_says_the_defaults() -> None:
         ("models: {}", "models: "),
         ('models: {"a\\nb": fake}', "printable ASCII name"),
         ("host: 0.0.0.0\nrequire_keys: false", "only on loopback, not on 0.0.0.0"),
+        ("replicas: 0", "replicas.min: "),
+        ("replicas: {min: 0, max: 2}", "replicas.min: "),
+        ("replicas: {min: 3, max: 2}", "3 is above 2"),
+        ("replicas: true", "replicas: "),
         ("limits: {max_request_tokens: 10}", "max_input_tokens must not be above"),
         ("[1, 2]", "expected a mapping"),
         ("port: [", "not valid YAML at line 1"),
@@ -44,6 +48,16 @@ def test_a_fault_is_said_in_one_line_with_the_file(tmp_path: Path, text: str, me
     assert message in str(caught.value)
     assert str(caught.value).startswith(str(path))
     assert "\n" not in str(caught.value)
+
+
+def test_replicas_are_a_number_or_bounds(tmp_path: Path) -> None:
+    fixed = ServeConfig.parse({"replicas": 3}, where="test").replicas
+    assert (fixed.min, fixed.max, fixed.vary) == (3, 3, False)
+    varying = ServeConfig.parse({"replicas": {"min": 1, "max": 8}}, where="test").replicas
+    assert (varying.min, varying.max, varying.vary) == (1, 8, True)
+    assert (
+        ServeConfig.parse(ServeConfig(replicas=varying).model_dump(mode="json"), where="test").replicas == varying
+    )
 
 
 def test_options_override_the_file(tmp_path: Path) -> None:
