@@ -50,6 +50,7 @@ class SeriesItem(_Documented):
 
 
 Item = TextItem | SeriesItem
+Tokens = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
 
 
 class DocumentedRequest(EmbeddingsRequest):
@@ -57,8 +58,9 @@ class DocumentedRequest(EmbeddingsRequest):
 
     model_config = ConfigDict(title="EmbeddingsRequest")
 
-    input: Text | Item | Annotated[list[Text | Item], Field(min_length=1)]
-    """A text, an item, or a list of them, which may be mixed.
+    input: Text | Item | Tokens | Annotated[list[Text | Item] | list[Tokens], Field(min_length=1)]
+    """A text, an item, or a list of them, which may be mixed. Token arrays, one or a list, are read where the
+    server is told whose ids they hold (`token_input`), and refused elsewhere.
 
     A string that is JSON of an item, or of a list of items, is read as such, so that clients that can send only
     strings can send time series; the header `x-lakebed-input: text` turns this off.
@@ -73,7 +75,10 @@ class Embedding(_Documented):
     """Position of its input in the request."""
 
     embedding: list[float] | str
-    """Numbers, or with `encoding_format: base64` their little-endian float32 bytes."""
+    """Numbers, or with `encoding_format: base64` the little-endian bytes of `embed_dtype`, float32 by default."""
+
+    scale: float | None = None
+    """Only there with `embed_dtype: int8`: what the numbers are to be multiplied by."""
 
 
 class Usage(_Documented):
@@ -123,6 +128,9 @@ class Model(_Documented):
     dimensions: int
     max_tokens: int
     """Tokens of text that it reads; more is an error, or is cut off with `truncate: end`."""
+
+    max_model_len: int
+    """The same, as vLLM calls it."""
 
 
 class ModelList(_Documented):
@@ -242,6 +250,11 @@ EMBEDDINGS_HEADERS: Final = {
     "x-lakebed-model-version": _header("Version of the model that answered, or `unversioned`.", required=True),
     "x-lakebed-model-digest": _header("sha256 of that model: equal digests, equal vectors.", required=True),
     "x-lakebed-truncated-tokens": _header("How many tokens `truncate: end` cut off; absent for none.", "integer"),
+    "x-lakebed-prepare-ms": _header("Milliseconds of reading and tokenizing.", "number", required=True),
+    "x-lakebed-queue-ms": _header("Milliseconds of waiting for the device.", "number", required=True),
+    "x-lakebed-forward-ms": _header("Milliseconds of the device.", "number", required=True),
+    "x-lakebed-total-ms": _header("Milliseconds of all of it.", "number", required=True),
+    "openai-processing-ms": _header("The same in whole ones.", "integer", required=True),
     **_RATE_LIMITS,
 }
 
@@ -252,7 +265,14 @@ EMBEDDINGS_PARAMETERS: Final = [
         "description": "`text`: read no string as an item, even if it looks like JSON of one.",
         "schema": {"type": "string"},
         "example": "text",
-    }
+    },
+    {
+        "name": "x-request-timeout-seconds",
+        "in": "header",
+        "description": "How long you wait: what has not got done by then is dropped, with 504.",
+        "schema": {"type": "number", "minimum": 1},
+        "example": 30,
+    },
 ]
 
 MODEL_PARAMETERS: Final = [
@@ -340,6 +360,11 @@ _REFUSALS: Final[dict[int, tuple[str, dict[str, Any], tuple[str, str, str | None
         "A fault of the server's; its log says more.",
         {},
         ("the server failed to answer this request; its log says why", "server_error", None, "internal_error"),
+    ),
+    504: (
+        "Not answered in the time that the server, or the request, allows.",
+        {},
+        ("the request was not answered within 120 s", "server_error", None, "deadline_exceeded"),
     ),
     503: (
         "The server is starting or stopping, or its key store is silent: try again in a moment.",

@@ -54,7 +54,7 @@ def embeddings_routes(service: Service) -> APIRouter:
             summary="Embed texts and time series",
             responses={
                 **success(status, "Vectors in the order of the inputs.", EmbeddingList, EMBEDDINGS_HEADERS),
-                **refusals(401, 403, 404, 408, 413, 415, 429, 500, 503, invalid=invalid),
+                **refusals(401, 403, 404, 408, 413, 415, 429, 500, 503, 504, invalid=invalid),
             },
             openapi_extra=_DOCUMENTED,
         )

@@ -116,7 +116,7 @@ def test_a_first_haproxy_begins_with_the_replicas_that_the_one_before_it_knew(tm
 
     def start(text: str) -> str:
         configuration.write_text(text)
-        script = haproxy.install(tmp_path, str(binary), b"page")
+        script = haproxy.install(tmp_path, str(binary), DEFAULTS, RULES)
         subprocess.run([str(script), "-db", "-f", str(configuration)], check=True)
         return configuration.read_text()
 

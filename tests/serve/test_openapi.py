@@ -30,7 +30,7 @@ WITH_KEY: Final = {"authorization": f"Bearer {KEY}"}
 
 
 class OneKey:
-    async def check(self, authorization: str | None) -> None:
+    async def check(self, authorization: str | None, address: str | None = None) -> None:
         if bearer_token(authorization) != KEY:
             raise UnauthorizedError("incorrect API key provided")
 
@@ -55,7 +55,16 @@ class Bearer:
         case.headers["authorization"] = f"Bearer {data}"
 
 
-UNSAYABLE: Final = {"ragged", "channel_names", "invalid_dimensions", "context_length_exceeded"}
+UNSAYABLE: Final = {
+    "ragged",
+    "channel_names",
+    "invalid_dimensions",
+    "context_length_exceeded",
+    "empty_text",  # of characters that show nothing
+    "unsupported_token_input",  # depends on the server
+    "conflicting_fields",
+    "unsupported_truncation",  # depends on the model
+}
 """Faults that no JSON schema can rule out."""
 
 
