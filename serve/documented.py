@@ -58,7 +58,13 @@ class DocumentedRequest(EmbeddingsRequest):
 
     model_config = ConfigDict(title="EmbeddingsRequest")
 
-    input: Text | Item | Tokens | Annotated[list[Text | Item] | list[Tokens], Field(min_length=1)]
+    input: (
+        Text
+        | Item
+        | Tokens
+        | Annotated[list[Text | Item], Field(min_length=1)]
+        | Annotated[list[Tokens], Field(min_length=1)]
+    )
     """A text, an item, or a list of them, which may be mixed. Token arrays, one or a list, are read where the
     server is told whose ids they hold (`token_input`), and refused elsewhere.
 

@@ -63,6 +63,8 @@ UNSAYABLE: Final = {
     "empty_text",  # of characters that show nothing
     "unsupported_token_input",  # depends on the server
     "conflicting_fields",
+    "int_type",  # to JSON Schema 592.0 is an integer
+    "invalid_token",  # the same
     "unsupported_truncation",  # depends on the model
 }
 """Faults that no JSON schema can rule out."""
