@@ -1,51 +1,83 @@
-"""How much work is inside: admits by tokens, before anything expensive is done with a request.
+"""Who is let in: by tokens, before anything expensive is done with a request, and by how long it would wait.
 
-Pure; the caller supplies estimates and corrects them when the true cost is known.
+A request waits for others only as long as they are served beside it: the device is shared fairly, so a small one
+waits for the small ones inside and for as much of each large one as it is itself large. While that is short
+enough, it may come in, however much there is to do. Pure; the caller supplies estimates and corrects them when the
+true cost is known.
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Final
 
 from lakebed.serve.errors import OverloadedError
+from lakebed.serve.meter import Meter
 
-_RETRY_AFTER_SECONDS = 1.0
+_LEAST_RETRY_SECONDS: Final = 0.25
+_UNKNOWN_RETRY_SECONDS: Final = 1.0
 
 
 class Ticket:
-    """The share of the capacity that one request holds."""
+    """What one request holds: token equivalents, and what it costs the device."""
 
-    def __init__(self, admission: "Admission", tokens: int) -> None:
+    def __init__(self, admission: "Admission", estimate: int) -> None:
         self._admission = admission
-        self.tokens = tokens
+        self.tokens = estimate
+        self.cost = estimate
 
-    def correct(self, tokens: int) -> None:
-        """Replace the estimate by the true cost; a request that was let in stays in."""
+    def correct(self, tokens: int, cost: int) -> None:
+        """Replace the estimate by what is true; a request that was let in stays in."""
         self._admission.tokens += tokens - self.tokens
-        self.tokens = tokens
+        self.tokens, self.cost = tokens, cost
 
 
 class Admission:
-    """Counts the token equivalents of requests that were let in and not yet answered."""
+    """Counts requests that were let in and not yet answered.
 
-    def __init__(self, capacity: int) -> None:
+    `capacity` bounds their token equivalents together, `wait_seconds` how long a request may have to wait for
+    others at the rate that `meter` has found; one that finds nobody inside is always let in.
+    """
+
+    def __init__(self, capacity: int, wait_seconds: float, meter: Meter) -> None:
         self.capacity = capacity
         self.tokens = 0
-        self.requests = 0
+        self._wait_seconds = wait_seconds
+        self._meter = meter
+        self._inside: dict[int, Ticket] = {}
+
+    @property
+    def requests(self) -> int:
+        """How many are inside."""
+        return len(self._inside)
 
     @contextmanager
     def enter(self, estimate: int) -> Iterator[Ticket]:
-        """Hold `estimate` tokens while the body runs; raises OverloadedError when they do not fit."""
-        if self.tokens and self.tokens + estimate > self.capacity:
-            raise OverloadedError(
-                f"the server is busy: {self.tokens:,} tokens are waiting",
-                hint=f"try again in {_RETRY_AFTER_SECONDS:g} s",
-                retry_after=_RETRY_AFTER_SECONDS,
-            )
+        """Hold `estimate` tokens while the body runs; raises OverloadedError when it would wait too long."""
+        if self._inside:
+            self._refuse_if_too_much(estimate)
         ticket = Ticket(self, estimate)
+        self._inside[id(ticket)] = ticket
         self.tokens += estimate
-        self.requests += 1
         try:
             yield ticket
         finally:
+            del self._inside[id(ticket)]
             self.tokens -= ticket.tokens
-            self.requests -= 1
+
+    def _refuse_if_too_much(self, estimate: int) -> None:
+        rate = self._meter.rate
+        if self.tokens + estimate > self.capacity:
+            raise _overloaded(_UNKNOWN_RETRY_SECONDS if rate is None else self.tokens / rate)
+        if rate is not None:
+            wait = sum(min(ticket.cost, estimate) for ticket in self._inside.values()) / rate
+            if wait > self._wait_seconds:
+                raise _overloaded(wait)
+
+
+def _overloaded(wait: float) -> OverloadedError:
+    seconds = max(wait, _LEAST_RETRY_SECONDS)
+    return OverloadedError(
+        "the server is busy: this request would have to wait too long",
+        hint=f"try again in {seconds:.2g} s",
+        retry_after=seconds,
+    )

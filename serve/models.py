@@ -6,19 +6,22 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from lakebed.platform.config.environment import read_environment
 from lakebed.platform.config.serve import Batching, ServeConfig
 from lakebed.platform.encoder.load import Device, Model, resolve_model
 from lakebed.platform.encoder.plan import Budget
+from lakebed.platform.encoder.prepared import Prepared, VectorArray
 from lakebed.platform.encoder.protocol import Encoder
 from lakebed.platform.errors import ModelNotFoundError
 from lakebed.platform.items import Item
 from lakebed.platform.registry import Registry
 from lakebed.serve.errors import ModelNotAllowedError, NotReadyError
+from lakebed.serve.meter import Meter
 from lakebed.serve.metrics import Metrics, NoMetrics, record_batch
 from lakebed.serve.scheduler import Scheduler
+from lakebed.serve.timings import Timings
 
 UNVERSIONED: Final = "unversioned"
 """What the version header says for a model that comes from no registry."""
@@ -36,12 +39,32 @@ def _all_names(_name: str) -> bool:
     return True
 
 
+class Runner(Protocol):
+    """Brings prepared work to a device: `scheduler.Scheduler` here, `split.RemoteRunner` elsewhere.
+
+    `busy` says whether anything runs or waits; `started` and `succeeded` when, by the monotonic clock, there was
+    last something to do, and last something came to an end.
+    """
+
+    started: float
+    succeeded: float
+
+    @property
+    def busy(self) -> bool:
+        """Whether anything runs or waits."""
+        ...
+
+    async def run(self, work: Prepared, owner: str = "", timings: Timings | None = None) -> VectorArray:
+        """Return raw vectors (n, native dimensions) in the order of `work`; cancelling drops what waits."""
+        ...
+
+
 @dataclass(frozen=True)
 class ServedModel:
-    """A loaded model with the scheduler that feeds it."""
+    """A loaded model with what runs it."""
 
     encoder: Encoder
-    scheduler: Scheduler
+    scheduler: Runner
     version: str
     created: int
 
@@ -77,10 +100,12 @@ class ServedModel:
 class ServedModels:
     """Models by the names clients use. A model's own version is a name too: `lakebed-embed@7`.
 
-    A request keeps the model that it found, whatever is put in its place meanwhile.
+    A request keeps the model that it found, whatever is put in its place meanwhile. `meter` knows how fast what
+    runs them works.
     """
 
-    def __init__(self, models: Mapping[str, ServedModel]) -> None:
+    def __init__(self, models: Mapping[str, ServedModel], meter: Meter | None = None) -> None:
+        self.meter = meter or Meter()
         self._models = dict(models)
         self._on_put: list[Callable[[], None]] = []
 
@@ -147,17 +172,47 @@ def resolve_models(config: ServeConfig) -> dict[str, Model]:
     return {name: found[reference] for name, reference in config.models.items()}
 
 
-class ModelLoader:
-    """Loads models that share one device thread; each distinct one is loaded once."""
+class LocalRunners:
+    """Schedulers in this process, all on one device thread."""
 
-    def __init__(self, device: Device, batching: Batching, metrics: Metrics | None = None) -> None:
+    def __init__(self, batching: Batching, metrics: Metrics | None = None) -> None:
+        self.meter = Meter()
         self._metrics = metrics or NoMetrics()
-        self._device: Device = device
         self._budget = Budget(batching.tokens, batching.rows)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="device")
 
+    def __call__(self, name: str, model: Model, encoder: Encoder) -> Runner:
+        """Run one item through the encoder, and make its scheduler."""
+        self._thread.submit(_warm_up, encoder).result()
+        on_batch = partial(record_batch, self._metrics, name)
+        return Scheduler(partial(self._measured, encoder), self._thread, self._budget, on_batch)
+
+    def _measured(self, encoder: Encoder, work: Prepared) -> VectorArray:
+        began = time.perf_counter()
+        vectors = encoder.forward(work)
+        self.meter.add(int(work.costs.sum()), time.perf_counter() - began)
+        return vectors
+
+
+class Runners(Protocol):
+    """Makes what runs a model; `meter` is told by all of them how fast they work."""
+
+    meter: Meter
+
+    def __call__(self, name: str, model: Model, encoder: Encoder) -> Runner:
+        """Make the runner of the model that is served as `name`."""
+        ...
+
+
+class ModelLoader:
+    """Loads models, each distinct one once."""
+
+    def __init__(self, device: Device, runners: Runners) -> None:
+        self._device: Device = device
+        self._runners = runners
+
     def load(self, models: Mapping[str, Model]) -> dict[str, ServedModel]:
-        """Load what the names lead to, and run one item through each model."""
+        """Load what the names lead to."""
         loaded: dict[tuple[str, str, str | None], ServedModel] = {}
         for name, model in models.items():
             identity = _identity(model)
@@ -167,11 +222,8 @@ class ModelLoader:
 
     def _loaded(self, model: Model, name: str) -> ServedModel:
         encoder = model.load(self._device)
-        self._thread.submit(_warm_up, encoder).result()
-        on_batch = partial(record_batch, self._metrics, name)
-        scheduler = Scheduler(encoder.forward, self._thread, self._budget, on_batch)
         version = UNVERSIONED if model.version is None else str(model.version)
-        return ServedModel(encoder, scheduler, version, int(time.time()))
+        return ServedModel(encoder, self._runners(name, model, encoder), version, int(time.time()))
 
 
 def _identity(model: Model) -> tuple[str, str, str | None]:
@@ -182,7 +234,8 @@ def load_models(
     models: Mapping[str, Model], device: Device, batching: Batching, metrics: Metrics | None = None
 ) -> ServedModels:
     """Load every model, on one device thread."""
-    return ServedModels(ModelLoader(device, batching, metrics).load(models))
+    runners = LocalRunners(batching, metrics)
+    return ServedModels(ModelLoader(device, runners).load(models), runners.meter)
 
 
 def _warm_up(encoder: Encoder) -> None:

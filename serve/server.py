@@ -45,6 +45,8 @@ SERVE_VARIABLES: Final[Mapping[str, str]] = {
     # A replica that dies before it answers has changed nothing, so its request goes to another.
     "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",
     "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": "60",
+    # Parts of requests and their vectors, between replicas; Serve's four megabytes are a thousand texts.
+    "RAY_SERVE_REPLICA_GRPC_MAX_MESSAGE_LENGTH": "67108864",
     # Of a proxy actor, which is replaced after three failures: at Serve's ten seconds, after half a minute.
     "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "1",
 }
@@ -137,7 +139,7 @@ def _record(config: ServeConfig, models: Mapping[str, Model], folder: Path) -> S
         url=base_url(config),
         folder=folder,
         keys=config.require_keys,
-        replicas=config.replicas.min,
+        replicas=config.http_replicas.min,
         models=tuple(served),
     )
 
@@ -169,6 +171,7 @@ def _serve_environment(config: ServeConfig, folder: Path, binary: Path) -> dict[
         # variable is named for the systems where that is the default.
         **({"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"} if is_loopback(config.host) else {}),
         "RAY_SERVE_REQUEST_PATH_LOG_BUFFER_SIZE": "1",  # a thousand lines would wait in memory, and die with it
+        "RAY_worker_niceness": "0",  # Ray's 15 would give way to everything else on this machine
         "RAY_SERVE_HAPROXY_BINARY_PATH": str(binary),
         "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": str(config.silence_seconds),
         "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(folder / "haproxy.cfg"),
@@ -205,14 +208,15 @@ def _running(config: ServeConfig, models: Mapping[str, Model], stop: StopSignal)
     import ray
     from ray import serve
 
-    from lakebed.serve.app import APP_NAME, build, logging_config
+    from lakebed.serve.app import APP_NAME, build, cpus_needed, logging_config
 
+    cores = len(os.sched_getaffinity(0))
     application = build(config, models)
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     try:
         ray.init(
             address="local",
-            num_cpus=max(config.replicas.max, len(os.sched_getaffinity(0))),
+            num_cpus=max(cpus_needed(config, cores), cores),
             object_store_memory=_OBJECT_STORE_BYTES,
             include_dashboard=False,
             log_to_driver=False,

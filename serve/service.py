@@ -72,6 +72,11 @@ class _Work:
     prepared: Prepared | None
     usage: Usage
 
+    @property
+    def cost(self) -> int:
+        """What it costs the device."""
+        return 0 if self.prepared is None else int(self.prepared.costs.sum())
+
 
 class Service:
     """Everything a replica answers with. Raises ConfigError when `tokens` and a model do not fit each other."""
@@ -96,7 +101,7 @@ class Service:
         self.limits = limits
         self._tokens = tokens
         self._key_rates = key_rates or KeyRates(KeyLimits())
-        self._admission = Admission(limits.max_queued_tokens)
+        self._admission = Admission(limits.max_queued_tokens, limits.max_wait_seconds, models.meter)
         self._threads = ThreadPoolExecutor(max(2, os.cpu_count() or 1), thread_name_prefix="prepare")
         self._probe: asyncio.Task[None] | None = None
         self._watch()
@@ -130,7 +135,7 @@ class Service:
                 prepare = partial(self._prepare, body, as_text, permitted_models(key), record)
                 work = await self._off_loop(prepare)
                 timings.prepare = timings.lap()
-                ticket.correct(work.usage.total_tokens)
+                ticket.correct(work.usage.total_tokens, work.cost)
                 allowance.correct(work.usage.total_tokens)
                 computed = None
                 if work.prepared is not None:

@@ -41,6 +41,9 @@ class Limits(Config):
     max_body_bytes: PositiveInt = 64 * 2**20
     """Bytes of one request body."""
 
+    max_wait_seconds: PositiveFloat = 1.5
+    """How long a request may have to wait for others, as far as is known; above it, it gets 429."""
+
     max_seconds: PositiveFloat = 120.0
     """Seconds from a request's last byte to its answer; what has not run by then is given up."""
 
@@ -78,8 +81,9 @@ class KeyLimits(Config):
 class Batching(Config):
     """How large one device batch may be."""
 
-    tokens: PositiveInt = 4096
-    """Padded token equivalents: rows times the longest."""
+    tokens: PositiveInt = 1024
+    """Padded token equivalents: rows times the longest. What comes while a batch runs waits for its end, so more
+    than keeps the device busy is latency; a GPU is kept busy by 16,384 and more."""
 
     rows: PositiveInt = 256
     """Items."""
@@ -160,6 +164,16 @@ class ServeConfig(Config):
     replicas: Replicas = Replicas()
     """Copies of the encoder process: a number, or bounds and what brings another."""
 
+    shape: Literal["colocated", "split"] = "colocated"
+    """`colocated`: every replica speaks HTTP and holds every model. `split`: `ingress_replicas` speak HTTP,
+    tokenize and write answers, without a GPU, and each model has `replicas` of its own that run its forwards."""
+
+    ingress_replicas: PositiveInt = 1
+    """How many replicas speak HTTP in the split shape."""
+
+    replicas_of: dict[str, Replicas] = Field(default_factory=dict)
+    """In the split shape, replicas of the model with this name, where they are not to be `replicas`."""
+
     batching: Batching = Batching()
     """Limits of one device batch."""
 
@@ -194,6 +208,21 @@ class ServeConfig(Config):
             if not name or not reference or not name.isascii() or not name.isprintable():
                 raise ValueError(f"{name!r}: {reference!r} needs a printable ASCII name and a model reference")
         return models
+
+    @model_validator(mode="after")
+    def _names_with_replicas_are_served(self) -> Self:
+        if self.replicas_of and self.shape != "split":
+            raise ValueError("replicas_of needs shape: split; colocated replicas hold every model")
+        if unknown := self.replicas_of.keys() - self.models.keys():
+            raise ValueError(f"replicas_of names {sorted(unknown)}, which models does not")
+        return self
+
+    @property
+    def http_replicas(self) -> Replicas:
+        """Those that speak HTTP."""
+        if self.shape == "colocated":
+            return self.replicas
+        return Replicas(min=self.ingress_replicas, max=self.ingress_replicas)
 
     @model_validator(mode="after")
     def _keyless_only_on_loopback(self) -> Self:

@@ -1,36 +1,89 @@
-"""Admission by tokens."""
+"""Admission by tokens, and by how long a request would wait for others."""
+
+from contextlib import ExitStack
 
 import pytest
 
 from lakebed.serve.admission import Admission
 from lakebed.serve.errors import OverloadedError
+from lakebed.serve.meter import Meter
+
+
+def admission_of(capacity: int = 10**9, rate: int | None = None, wait_seconds: float = 1.0) -> Admission:
+    meter = Meter()
+    if rate is not None:
+        meter.add(rate, 1.0)
+    return Admission(capacity, wait_seconds, meter)
+
+
+def inside(admission: Admission, stack: ExitStack, *sizes: int) -> None:
+    """Let in requests of these sizes, known exactly."""
+    for size in sizes:
+        stack.enter_context(admission.enter(1)).correct(size, size)
 
 
 def test_what_does_not_fit_is_told_when_to_come_back() -> None:
-    admission = Admission(100)
+    admission = admission_of(100)
     with admission.enter(80), pytest.raises(OverloadedError) as caught, admission.enter(30):
         pass
     assert 0 < caught.value.retry_after <= 5
-    assert admission.tokens == 0
+    assert (admission.tokens, admission.requests) == (0, 0)
 
 
 def test_the_true_cost_replaces_the_estimate() -> None:
-    admission = Admission(100)
+    admission = admission_of(100)
     with admission.enter(80) as ticket:
-        ticket.correct(10)
+        ticket.correct(10, 10)
         with admission.enter(90):
             assert admission.tokens == 100
     assert admission.tokens == 0
 
 
 def test_an_empty_server_takes_any_request() -> None:
-    admission = Admission(100)
+    admission = admission_of(100, rate=1)
     with admission.enter(150):
         assert admission.tokens == 150
 
 
 def test_a_request_that_fails_gives_its_share_back() -> None:
-    admission = Admission(100)
+    admission = admission_of(100)
     with pytest.raises(ValueError, match="broken"), admission.enter(50):
         raise ValueError("broken")
-    assert admission.tokens == 0
+    assert (admission.tokens, admission.requests) == (0, 0)
+
+
+def test_a_request_that_would_wait_too_long_is_refused_and_told_for_how_long() -> None:
+    admission = admission_of(rate=1000)
+    with ExitStack() as stack:
+        inside(admission, stack, *[10] * 101)
+        with pytest.raises(OverloadedError) as caught, admission.enter(10):
+            pass
+        assert caught.value.retry_after == pytest.approx(1.01)
+
+
+def test_a_small_request_comes_in_beside_a_huge_one_and_another_huge_one_does_not() -> None:
+    admission = admission_of(rate=1000)
+    with ExitStack() as stack:
+        inside(admission, stack, 100_000)
+        with admission.enter(10):
+            pass
+        with pytest.raises(OverloadedError), admission.enter(100_000):
+            pass
+
+
+def test_nobody_waits_too_long_by_a_rate_that_is_not_known() -> None:
+    admission = admission_of()
+    with ExitStack() as stack:
+        inside(admission, stack, *[1000] * 1000)
+        with admission.enter(1000):
+            assert admission.requests == 1001
+
+
+def test_a_meter_forgets_what_was_long_ago_and_adds_devices_up() -> None:
+    meter = Meter(devices=2)
+    assert meter.rate is None
+    meter.add(1000, 1.0)
+    assert meter.rate == pytest.approx(2000)
+    for _ in range(100):
+        meter.add(10, 1.0)
+    assert meter.rate == pytest.approx(20)

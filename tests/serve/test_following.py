@@ -17,7 +17,7 @@ from lakebed.platform.registry import Registry
 from lakebed.serve.api import create_api
 from lakebed.serve.auth import NoKeys
 from lakebed.serve.following import Follower
-from lakebed.serve.models import ModelLoader, ServedModels
+from lakebed.serve.models import LocalRunners, ModelLoader, ServedModels
 from lakebed.serve.service import Service
 
 SERIES = [[0.0, 1.0, 4.0, 9.0, 3.0, 1.0] * 20]
@@ -36,7 +36,7 @@ class Replica:
     """What a replica holds, without Ray."""
 
     def __init__(self, registry: Registry, reference: str) -> None:
-        loader = ModelLoader("cpu", Batching())
+        loader = ModelLoader("cpu", LocalRunners(Batching()))
         models: dict[str, Model] = {"m": resolve_model(reference, registry)}
         self.served = ServedModels(loader.load(models))
         self.follower = Follower(self.served, models, loader, registry)
