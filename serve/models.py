@@ -10,10 +10,11 @@ from typing import Any, Final, Protocol
 
 from lakebed.platform.config.environment import read_environment
 from lakebed.platform.config.serve import Batching, ServeConfig
+from lakebed.platform.encoder.lanes import lanes
 from lakebed.platform.encoder.load import Device, Model, resolve_model
 from lakebed.platform.encoder.plan import Budget
 from lakebed.platform.encoder.prepared import Prepared, VectorArray
-from lakebed.platform.encoder.protocol import Encoder
+from lakebed.platform.encoder.protocol import Encoder, lanes_of
 from lakebed.platform.errors import ModelNotFoundError
 from lakebed.platform.items import Item
 from lakebed.platform.registry import Registry
@@ -30,6 +31,9 @@ _TRUSTED_SECONDS: Final = 5.0
 """For so long after a batch got done, an idle model is taken to work."""
 
 _STUCK_SECONDS: Final = 60.0
+
+_SENTENCE_TOKENS: Final = 30
+_SENTENCE: Final = Item.of("the same few words " * (_SENTENCE_TOKENS // 4))
 
 Permitted = Callable[[str], bool]
 """Whether a caller may use the model of this name."""
@@ -173,7 +177,7 @@ def resolve_models(config: ServeConfig) -> dict[str, Model]:
 
 
 class LocalRunners:
-    """Schedulers in this process, all on one device thread."""
+    """Schedulers in this process: on lanes where the encoder has them, else all on one device thread."""
 
     def __init__(self, batching: Batching, metrics: Metrics | None = None) -> None:
         self.meter = Meter()
@@ -182,15 +186,23 @@ class LocalRunners:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="device")
 
     def __call__(self, name: str, model: Model, encoder: Encoder) -> Runner:
-        """Run one item through the encoder, and make its scheduler."""
-        self._thread.submit(_warm_up, encoder).result()
+        """Run items through the encoder, at last a full batch that tells how fast it is; make its scheduler."""
+        count = lanes_of(encoder)
+        device = self._thread if count == 1 else lanes(count)
+        device.submit(_warm_up, encoder).result()
+        full = encoder.prepare([_SENTENCE] * max(1, self._budget.cost // _SENTENCE_TOKENS))
+        for forward in (encoder.forward, partial(self._measured, encoder, count)):
+            device.submit(forward, full).result()
         on_batch = partial(record_batch, self._metrics, name)
-        return Scheduler(partial(self._measured, encoder), self._thread, self._budget, on_batch)
+        return Scheduler(partial(self._measured, encoder, count), device, self._budget, on_batch, count)
 
-    def _measured(self, encoder: Encoder, work: Prepared) -> VectorArray:
+    def _measured(self, encoder: Encoder, lanes: int, work: Prepared) -> VectorArray:
+        """Run a batch; full ones tell how fast many waiting requests would be served."""
         began = time.perf_counter()
         vectors = encoder.forward(work)
-        self.meter.add(int(work.costs.sum()), time.perf_counter() - began)
+        cost = int(work.costs.sum())
+        if cost >= self._budget.cost // 2:
+            self.meter.add(lanes * cost, time.perf_counter() - began)
         return vectors
 
 
@@ -233,7 +245,7 @@ def _identity(model: Model) -> tuple[str, str, str | None]:
 def load_models(
     models: Mapping[str, Model], device: Device, batching: Batching, metrics: Metrics | None = None
 ) -> ServedModels:
-    """Load every model, on one device thread."""
+    """Load every model, to run in this process."""
     runners = LocalRunners(batching, metrics)
     return ServedModels(ModelLoader(device, runners).load(models), runners.meter)
 

@@ -1,4 +1,4 @@
-"""Runs prepared work on the device, one batch at a time, each formed at the moment the device is free.
+"""Runs prepared work on the device, each batch formed at the moment the device, or a lane of it, is free.
 
 There is no timer: while a batch runs, what arrives waits and forms the next one. Work whose caller has left is
 dropped before it runs. An item that breaks the forward fails its own request only.
@@ -45,7 +45,7 @@ class _Job:
 
 
 class Scheduler:
-    """Feeds one encoder's `forward` from many callers. `device` is an executor of one thread, which may be shared.
+    """Feeds one encoder's `forward` from many callers: `lanes` batches at a time, on the executor `device`.
 
     Lives in one event loop; nothing runs while nothing waits. `started` and `succeeded` say when, by the monotonic
     clock, it last had something to do and last brought something to an end. `on_batch` gets the costs of the items
@@ -58,6 +58,7 @@ class Scheduler:
         device: Executor,
         budget: Budget,
         on_batch: Callable[[IntArray], None] = lambda _costs: None,
+        lanes: int = 1,
     ) -> None:
         self._forward = forward
         self._on_batch = on_batch
@@ -65,13 +66,14 @@ class Scheduler:
         self._queue = BatchQueue(budget)
         self._jobs: dict[int, _Job] = {}
         self._numbers = count()
-        self._driver: asyncio.Task[None] | None = None
+        self._lanes = lanes
+        self._drivers: set[asyncio.Task[None]] = set()
         self.started = self.succeeded = -math.inf
 
     @property
     def busy(self) -> bool:
         """Whether anything runs or waits."""
-        return self._driver is not None and not self._driver.done()
+        return bool(self._drivers)
 
     async def run(self, work: Prepared, owner: str = "", timings: Timings | None = None) -> VectorArray:
         """Return raw vectors (n, native dimensions) in the order of `work`; cancelling drops what waits.
@@ -85,7 +87,10 @@ class Scheduler:
         self._queue.add(number, work.costs, owner)
         if not self.busy:
             self.started = time.monotonic()
-            self._driver = asyncio.create_task(self._drive())
+        for _ in range(min(self._lanes - len(self._drivers), len(work))):
+            driver = asyncio.create_task(self._drive())
+            self._drivers.add(driver)
+            driver.add_done_callback(self._drivers.discard)
         try:
             return await job.future
         finally:
@@ -94,7 +99,7 @@ class Scheduler:
             self._jobs.pop(number, None)
 
     async def _drive(self) -> None:
-        """Run batches until nothing waits."""
+        """Run one batch after the other until nothing waits."""
         try:
             while batch := self._queue.next_batch():
                 await self._run(batch)

@@ -41,7 +41,7 @@ class Limits(Config):
     max_body_bytes: PositiveInt = 64 * 2**20
     """Bytes of one request body."""
 
-    max_wait_seconds: PositiveFloat = 1.5
+    max_wait_seconds: PositiveFloat = 1.8
     """How long a request may have to wait for others, as far as is known; above it, it gets 429."""
 
     max_seconds: PositiveFloat = 120.0
@@ -81,9 +81,9 @@ class KeyLimits(Config):
 class Batching(Config):
     """How large one device batch may be."""
 
-    tokens: PositiveInt = 1024
+    tokens: PositiveInt = 512
     """Padded token equivalents: rows times the longest. What comes while a batch runs waits for its end, so more
-    than keeps the device busy is latency; a GPU is kept busy by 16,384 and more."""
+    than keeps a core of a CPU busy is latency; a GPU is kept busy by 16,384 and more."""
 
     rows: PositiveInt = 256
     """Items."""

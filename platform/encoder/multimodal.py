@@ -4,6 +4,7 @@ Joins the text tower, the signal tower and the layout; reads them from an artifa
 the text weights with their sha256, so the artifact's digest covers them too.
 """
 
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -45,6 +46,8 @@ class MultiModalEncoder:
         self.signal = signal
         self.layout = layout
         self.device = text.device
+        self._lanes = torch.get_num_threads() if self.device.type == "cpu" else 1
+        self._loading = threading.Lock()
 
     @classmethod
     def load(
@@ -73,6 +76,11 @@ class MultiModalEncoder:
     def info(self) -> EncoderInfo:
         """Name, digest and sizes."""
         return self._info
+
+    @property
+    def lanes(self) -> int:
+        """One forward for each core of a CPU; a GPU takes one at a time."""
+        return self._lanes
 
     @property
     def vocabulary(self) -> int:
@@ -106,7 +114,7 @@ class MultiModalEncoder:
 
     @torch.inference_mode()
     def forward(self, work: Prepared) -> VectorArray:
-        """Run both towers on one batch; (n, dimensions) float32, unit length."""
+        """Run both towers on one batch; (n, dimensions) float32, unit length. Thread-safe on a CPU."""
         tokens, channels, levels = (work.columns[name] for name in ("tokens", "channels", "levels"))
         shared = torch.zeros((len(work), self.layout.shared), device=self.device)
         own = torch.zeros((len(work), self.layout.own), device=self.device)
@@ -130,7 +138,9 @@ class MultiModalEncoder:
         rows = torch.nonzero(possible)[:, 0]
         if len(rows) and self.text.dtype != torch.float32:
             # The turn magnifies what half precision loses; few texts are descriptions, so these are read again.
-            plain[rows], said[rows], angle[rows], _ = self._read(self._exact_text, tokens.take(rows.cpu().numpy()))
+            with self._loading:
+                exact = self._exact_text
+            plain[rows], said[rows], angle[rows], _ = self._read(exact, tokens.take(rows.cpu().numpy()))
         own = torch.zeros((len(tokens), self.layout.own), device=self.device)
         own[:, : self.description.width] = torch.sin(angle)[:, None] * said
         return torch.cos(angle)[:, None] * plain, own

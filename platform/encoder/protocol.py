@@ -31,7 +31,10 @@ class EncoderInfo:
 
 @runtime_checkable
 class Encoder(Protocol):
-    """Turns items into unit-length float32 vectors. `forward` need not be thread-safe; the others are."""
+    """Turns items into unit-length float32 vectors. `forward` need not be thread-safe; the others are.
+
+    One whose `forward` is says so by `lanes`: see `ConcurrentEncoder`.
+    """
 
     @property
     def info(self) -> EncoderInfo:
@@ -75,6 +78,21 @@ class TokenEncoder(Encoder, Protocol):
     def prepare_tokens(self, rows: Sequence[IntArray], window: int) -> Prepared:
         """Take rows of token ids, none empty, as they are: nothing is added to them; cut as a text of them is."""
         ...
+
+
+@runtime_checkable
+class ConcurrentEncoder(Encoder, Protocol):
+    """An encoder whose `forward` may run on several threads at once, each with one core to itself."""
+
+    @property
+    def lanes(self) -> int:
+        """How many forwards at once are fastest."""
+        ...
+
+
+def lanes_of(encoder: Encoder) -> int:
+    """How many forwards may run at once."""
+    return encoder.lanes if isinstance(encoder, ConcurrentEncoder) else 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,11 +158,26 @@ def forward_in_batches(
 ) -> VectorArray:
     """Run prepared items in length-sorted batches; (n, native dimensions) float32 in their order."""
     vectors = np.empty((len(work), encoder.info.dimensions), np.float32)
-    for batch in length_sorted_batches(work.costs, budget or Budget()):
-        vectors[batch] = _forward(encoder, work.take(batch))
+    for batch, found in _run(encoder, work, budget or Budget()):
+        vectors[batch] = found
         if advance:
             advance(len(batch))
     return vectors
+
+
+def _run(encoder: Encoder, work: Prepared, budget: Budget) -> Iterator[tuple[IntArray, VectorArray]]:
+    """Run every batch, several at once where the encoder can; yields them in order."""
+    count = lanes_of(encoder)
+    if count == 1:
+        for batch in length_sorted_batches(work.costs, budget):
+            yield batch, _forward(encoder, work.take(batch))
+        return
+    from lakebed.platform.encoder.lanes import lanes
+
+    share = max(_LEAST_SHARE, -(-int(work.costs.sum()) // count))
+    batches = list(length_sorted_batches(work.costs, Budget(min(budget.cost, share), budget.rows)))
+    found = lanes(count).map(lambda batch: _forward(encoder, work.take(batch)), batches)
+    yield from zip(batches, found, strict=True)
 
 
 def joined(
@@ -170,6 +203,9 @@ def size_of(item: Item) -> int:
     channels = 0 if item.series is None else len(item.series)
     return _ITEM_SIZE + len(item.text or "") + item.samples + _CHANNEL_SIZE * channels
 
+
+_LEAST_SHARE: Final = 128
+"""Cost of a batch below which there is no use in cutting it in two."""
 
 _ITEM_SIZE: Final = 64
 """What an item takes besides, in numbers: many short texts are not little."""

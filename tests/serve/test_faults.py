@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
@@ -119,17 +120,19 @@ def wait_until(holds: Callable[[], bool], seconds: float = 90) -> None:
 
 
 @contextmanager
-def server_of(folder: Path, models: Mapping[str, str], replicas: Replicas) -> Iterator[ServerRecord]:
+def server_of(
+    folder: Path, models: Mapping[str, str], replicas: Replicas, **settings: Any
+) -> Iterator[ServerRecord]:
     """A server without keys, whose encoders may come from ENCODERS."""
     (folder / "encoders_of_faults.py").write_text(ENCODERS)
     environment = {**os.environ, "LAKEBED_HOME": str(folder)}
     environment["PYTHONPATH"] = os.pathsep.join([str(folder), environment.get("PYTHONPATH", "")])
-    config = ServeConfig(port=free_port(), models=dict(models), require_keys=False, replicas=replicas)
+    config = ServeConfig(port=free_port(), models=dict(models), require_keys=False, replicas=replicas, **settings)
     with running_server(config, environment=environment), pytest.MonkeyPatch.context() as patch:
         patch.setenv("LAKEBED_HOME", str(folder))
         record = pid_file.find_server(config.host, config.port)
         assert record is not None
-        wait_until(lambda: len(replicas_up(record)) == replicas.min)
+        wait_until(lambda: len(replicas_up(record)) == config.http_replicas.min)
         yield record
 
 
@@ -214,6 +217,32 @@ def test_replicas_come_with_the_work_and_go_after_it(tmp_path: Path) -> None:
         for thread in threads:
             thread.join()
         wait_until(lambda: len(replicas_up(record)) == 1)
+
+
+def test_in_the_split_shape_a_model_has_replicas_of_its_own_and_nothing_is_lost_with_one(tmp_path: Path) -> None:
+    models = {"fake": "fake:64", "other": "fake:16"}
+    settings = {"shape": "split", "replicas_of": {"fake": Replicas(min=2, max=2)}}
+    with server_of(tmp_path, models, Replicas(), **settings) as record:
+
+        def servers() -> dict[str, list[int]]:
+            found: dict[str, list[int]] = {}
+            for pid, command in descendants(record.pid).items():
+                if "ServeReplica" in command:
+                    found.setdefault(command.split(":")[4].split(".")[0], []).append(pid)
+            return found
+
+        assert {name: len(pids) for name, pids in servers().items()} == {
+            "endpoint": 1,
+            "model-0-fake": 2,
+            "model-1-other": 1,
+        }
+        body = {"model": "other", "input": ["x"] * 2048}
+        answer = httpx.post(f"{record.url}/v1/embeddings", json=body, trust_env=False, timeout=60).json()
+        assert {len(entry["embedding"]) for entry in answer["data"]} == {16}
+        with load(record.url):
+            victim = servers()["model-0-fake"][0]
+            os.kill(victim, signal.SIGKILL)
+            wait_until(lambda: len(pids := servers().get("model-0-fake", [])) == 2 and victim not in pids)
 
 
 TOKEN = secrets.token_hex(32)

@@ -1,0 +1,25 @@
+"""Lanes: threads that each run whole forwards on one core, beside each other.
+
+Within one forward, cores wait for each other between the parts that they share, and small batches have little to
+share: with 8 short texts, two cores are 1.06 times as fast as one, and two lanes nearly twice (benchmarks/LOG.md).
+"""
+
+import threading
+from concurrent.futures import Executor, ThreadPoolExecutor
+from functools import cache
+
+import torch
+
+_STARTS_SECONDS = 60.0
+
+
+@cache
+def lanes(count: int) -> Executor:
+    """So many lanes, the same ones for everybody in this process."""
+    threads, started = torch.get_num_threads(), threading.Barrier(count)
+    pool = ThreadPoolExecutor(count, thread_name_prefix="lane", initializer=torch.set_num_threads, initargs=(1,))
+    for ready in [pool.submit(started.wait, _STARTS_SECONDS) for _ in range(count)]:
+        ready.result()
+    # What the lanes have set for themselves, torch takes as the default of every later thread, too.
+    torch.set_num_threads(threads)
+    return pool
