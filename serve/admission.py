@@ -23,7 +23,7 @@ class Ticket:
     def __init__(self, admission: "Admission", estimate: int) -> None:
         self._admission = admission
         self.tokens = estimate
-        self.cost = estimate
+        self.cost = _guess(estimate)
 
     def correct(self, tokens: int, cost: int) -> None:
         """Replace the estimate by what is true; a request that was let in stays in."""
@@ -69,9 +69,15 @@ class Admission:
         if self.tokens + estimate > self.capacity:
             raise _overloaded(_UNKNOWN_RETRY_SECONDS if rate is None else self.tokens / rate)
         if rate is not None:
-            wait = sum(min(ticket.cost, estimate) for ticket in self._inside.values()) / rate
+            cost = _guess(estimate)
+            wait = sum(min(ticket.cost, cost) for ticket in self._inside.values()) / rate
             if wait > self._wait_seconds:
                 raise _overloaded(wait)
+
+
+def _guess(estimate: int) -> int:
+    """What a request may cost, at the lower end: who is let in is soon known better, who is refused is not."""
+    return max(1, estimate // 2)
 
 
 def _overloaded(wait: float) -> OverloadedError:

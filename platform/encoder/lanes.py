@@ -17,9 +17,14 @@ _STARTS_SECONDS = 60.0
 def lanes(count: int) -> Executor:
     """So many lanes, the same ones for everybody in this process."""
     threads, started = torch.get_num_threads(), threading.Barrier(count)
-    pool = ThreadPoolExecutor(count, thread_name_prefix="lane", initializer=torch.set_num_threads, initargs=(1,))
+    pool = ThreadPoolExecutor(count, thread_name_prefix="lane", initializer=_take_one_core)
     for ready in [pool.submit(started.wait, _STARTS_SECONDS) for _ in range(count)]:
         ready.result()
     # What the lanes have set for themselves, torch takes as the default of every later thread, too.
     torch.set_num_threads(threads)
     return pool
+
+
+def _take_one_core() -> None:
+    torch.get_num_threads()  # a thread's first question sets it to the default, so that comes before
+    torch.set_num_threads(1)

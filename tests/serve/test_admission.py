@@ -56,7 +56,7 @@ def test_a_request_that_would_wait_too_long_is_refused_and_told_for_how_long() -
     admission = admission_of(rate=1000)
     with ExitStack() as stack:
         inside(admission, stack, *[10] * 101)
-        with pytest.raises(OverloadedError) as caught, admission.enter(10):
+        with pytest.raises(OverloadedError) as caught, admission.enter(20):
             pass
         assert caught.value.retry_after == pytest.approx(1.01)
 
