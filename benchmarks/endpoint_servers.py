@@ -107,7 +107,7 @@ class Memory:
 @contextmanager
 def memory_watched(server: Server) -> Iterator[Memory]:
     """Sample memory in the background while the block runs."""
-    memory, stop = Memory(), threading.Event()
+    memory, stop = Memory([(time.monotonic(), _resident(server))]), threading.Event()
 
     def watch() -> None:
         while not stop.wait(WATCH_SECONDS):

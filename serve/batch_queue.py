@@ -22,6 +22,7 @@ from lakebed.platform.encoder.prepared import IntArray
 
 _LOOK_AHEAD: Final = 128
 _MOST_PADDING: Final = 4
+_HASTE: Final = 2
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ class BatchQueue:
     The job that leads, of the owner who got least, sets the length of the next batch by its most expensive item,
     and so is moved on. Others ride along while rows x length stays within the budget, if padding them to that
     length costs at most four times their own; room is shared out evenly before anyone gets more. An item above
-    the whole budget goes alone.
+    the whole budget goes alone. While small requests wait beside large ones, batches are smaller: they end sooner.
     """
 
     def __init__(self, budget: Budget) -> None:
@@ -118,7 +119,7 @@ class BatchQueue:
             return []
         first = candidates[0]
         longest = int(first.costs[0])
-        room = max(1, min(self._budget.rows, self._budget.cost // longest))
+        room = max(1, min(self._budget.rows, self._cost_now(candidates) // longest))
         self._pass_time(first.owner.due)
         first.owner.oldest_leads = not first.owner.oldest_leads
         picks = [
@@ -138,6 +139,11 @@ class BatchQueue:
         owners = sorted(self._owners.values(), key=attrgetter("due"))[:_LOOK_AHEAD]
         rounds = zip_longest(*(owner.in_turn() for owner in owners))
         return list(islice((job for jobs in rounds for job in jobs if job is not None), _LOOK_AHEAD))
+
+    def _cost_now(self, candidates: list[_Waiting]) -> int:
+        """The budget of a batch: half of it while requests that had batches already wait beside new ones."""
+        begun = sum(1 for waiting in candidates if waiting.given)
+        return self._budget.cost // _HASTE if 0 < begun < len(candidates) else self._budget.cost
 
     def _pass_time(self, now: int) -> None:
         self._now = now
