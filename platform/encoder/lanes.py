@@ -4,6 +4,7 @@ Within one forward, cores wait for each other between the parts that they share,
 share: with 8 short texts, two cores are 1.06 times as fast as one, and two lanes nearly twice (benchmarks/LOG.md).
 """
 
+import os
 import threading
 from concurrent.futures import Executor, ThreadPoolExecutor
 from functools import cache
@@ -23,6 +24,9 @@ def lanes(count: int) -> Executor:
     # What the lanes have set for themselves, torch takes as the default of every later thread, too.
     torch.set_num_threads(threads)
     return pool
+
+
+os.register_at_fork(after_in_child=lanes.cache_clear)  # a child has none of its parent's threads
 
 
 def _take_one_core() -> None:
