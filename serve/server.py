@@ -162,14 +162,12 @@ def with_ports(config: ServeConfig) -> ServeConfig:
 
 def _serve_environment(config: ServeConfig, folder: Path, binary: Path) -> dict[str, str]:
     """What Serve, Ray and uvicorn read. Ports and paths of its own let several servers live on one machine."""
-    from ray.util import get_node_ip_address
-
-    this_machine: str = get_node_ip_address()  # type: ignore[no-untyped-call] # Ray ships it so
+    loopback = is_loopback(config.host)
     return {
         **SERVE_VARIABLES,
         # Ray then calls this machine 127.0.0.1, and its daemons and metrics listen there and nowhere else. The
         # variable is named for the systems where that is the default.
-        **({"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"} if is_loopback(config.host) else {}),
+        **({"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"} if loopback else {}),
         "RAY_SERVE_REQUEST_PATH_LOG_BUFFER_SIZE": "1",  # a thousand lines would wait in memory, and die with it
         "RAY_worker_niceness": "0",  # Ray's 15 would give way to everything else on this machine
         "RAY_SERVE_HAPROXY_BINARY_PATH": str(binary),
@@ -186,8 +184,16 @@ def _serve_environment(config: ServeConfig, folder: Path, binary: Path) -> dict[
         # replace a replica that has once been there.
         "RAY_SERVE_MAX_PER_REPLICA_RETRY_COUNT": "1",
         # Whom replicas believe where a request came from: HAProxy, which reaches them from this machine.
-        "FORWARDED_ALLOW_IPS": ",".join(["127.0.0.1", "::1", this_machine]),
+        "FORWARDED_ALLOW_IPS": ",".join(["127.0.0.1", "::1", *([] if loopback else [_own_address()])]),
     }
+
+
+def _own_address() -> str:
+    """What Ray calls this machine. Importing Ray comes too late for what `_serve_environment` says of loopback."""
+    from ray.util import get_node_ip_address
+
+    address: str = get_node_ip_address()  # type: ignore[no-untyped-call] # Ray ships it so
+    return address
 
 
 def _haproxy_binary() -> str:

@@ -228,7 +228,7 @@ def test_in_the_split_shape_a_model_has_replicas_of_its_own_and_nothing_is_lost_
             found: dict[str, list[int]] = {}
             for pid, command in descendants(record.pid).items():
                 if "ServeReplica" in command:
-                    found.setdefault(command.split(":")[4].split(".")[0], []).append(pid)
+                    found.setdefault(command.strip().rpartition(":")[2], []).append(pid)
             return found
 
         assert {name: len(pids) for name, pids in servers().items()} == {

@@ -77,6 +77,7 @@ def test_what_a_key_may_not_use_it_does_not_see(client: TestClient, engine: Engi
     listed = client.get("/v1/models", headers=key).json()["data"]
     assert [entry["id"] for entry in listed] == ["org/fake", INERTIAL_NAME]
     assert client.get("/v1/models/org%2Ffake", headers=key).status_code == 200
+    key["x-request-id"] = "the-same"
     hidden, unknown = (client.get(f"/v1/models/{name}", headers=key) for name in ("fake", "nope"))
     assert (hidden.status_code, hidden.json()["error"]["code"]) == (404, "model_not_found")
     assert hidden.text == unknown.text.replace("nope", "fake")
