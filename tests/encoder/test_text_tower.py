@@ -78,7 +78,9 @@ def test_a_text_of_a_hundred_thousand_characters_is_cut_and_counted(small, text)
     assert np.isfinite(tower.forward(Ragged.of(rows, np.int64)).numpy()).all()
 
 
-@pytest.mark.parametrize("text", ["a\0b", "e\u0301", "مرحبا", "👩‍👩‍👧", "\u200b", "\0", "\ufeffword", "a\u2028b"])
+@pytest.mark.parametrize(
+    "text", ["a\0b", "e\u0301", "مرحبا", "👩‍👩‍👧", "\u200ba", "\0a", "\ufeffword", "a\u2028b"]
+)
 def test_unusual_characters_have_a_vector(small, text):
     tower = TextTower(TextSpec.of(str(small)), CPU, torch.float32)
     vector = _embed(tower, [str(Item.of(text).text)])
@@ -86,7 +88,8 @@ def test_unusual_characters_have_a_vector(small, text):
 
 
 @pytest.mark.parametrize(
-    ("text", "fault"), [(" \n\t\u2003", "text is empty"), ("ab\ud800", "surrogate at character 2")]
+    ("text", "fault"),
+    [(" \n\t\u2003", "text is empty"), ("\u200b\0", "text is empty"), ("ab\ud800", "surrogate at character 2")],
 )
 def test_a_text_without_content_or_encoding_is_refused(text, fault):
     with pytest.raises(InvalidItemError, match=fault):
