@@ -1,16 +1,19 @@
 """A moved alias is followed: a real registry, real models, requests going on meanwhile."""
 
 import json
+import os
 import shutil
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
-from lakebed.platform.config.serve import Batching, Limits
+from lakebed.platform.config.serve import Batching, Limits, ServeConfig
 from lakebed.platform.encoder.artifact import CONFIG, TENSORS, digest_of
 from lakebed.platform.encoder.load import Model, can_move, packaged_model, resolve_model
 from lakebed.platform.registry import Registry
@@ -18,6 +21,8 @@ from lakebed.serve.api import create_api
 from lakebed.serve.auth import NoKeys
 from lakebed.serve.following import Follower
 from lakebed.serve.models import LocalRunners, ModelLoader, ServedModels
+from lakebed.serve.ports import free_port
+from lakebed.serve.process import running_server
 from lakebed.serve.service import Service
 
 SERIES = [[0.0, 1.0, 4.0, 9.0, 3.0, 1.0] * 20]
@@ -53,14 +58,14 @@ def registry(mlflow_database: str, tmp_path: Path) -> Registry:
     return registry
 
 
-def ask(client: TestClient) -> tuple[str, np.ndarray]:
+def ask(client: httpx.Client) -> tuple[str, np.ndarray]:
     answer = client.post("/v1/embeddings", json={"model": "m", "input": [{"time_series": SERIES}] * 3})
     assert answer.status_code == 200, answer.text
     vectors = np.array([entry["embedding"] for entry in answer.json()["data"]], np.float32)
     return answer.headers["x-lakebed-model-version"], vectors
 
 
-def while_asking(client: TestClient, act: Callable[[], None]) -> list[tuple[str, np.ndarray]]:
+def while_asking(client: httpx.Client, act: Callable[[], None]) -> list[tuple[str, np.ndarray]]:
     """What was answered while `act` ran, and some more before and after."""
     answers, stop = [ask(client)], threading.Event()
 
@@ -87,11 +92,37 @@ def test_a_moved_alias_is_followed_and_no_answer_fails_or_mixes_two_models(regis
             replica.follower.look()
 
         answers = while_asking(client, promote)
+    check_versions(answers)
+
+
+def check_versions(answers: list[tuple[str, np.ndarray]]) -> None:
+    """The first answer is of version 1, the last of version 2, and every answer is of one alone."""
     expected = {version: vectors[0] for version, vectors in (answers[0], answers[-1])}
     assert (answers[0][0], answers[-1][0]) == ("1", "2")
     assert expected["1"] @ expected["2"] < 0.99
     for version, vectors in answers:
         np.testing.assert_allclose(vectors @ expected[version], 1, atol=1e-4)
+
+
+def test_a_real_server_in_the_split_shape_follows_a_moved_alias_under_load(
+    registry: Registry, mlflow_database: str
+) -> None:
+    config = ServeConfig(
+        port=free_port(), models={"m": "moving"}, require_keys=False, follow_seconds=0.2, shape="split"
+    )
+    environment = {**os.environ, "LAKEBED_TRACKING_URI": mlflow_database}
+    with (
+        running_server(config, environment=environment) as url,
+        httpx.Client(base_url=url, trust_env=False, timeout=60) as client,
+    ):
+
+        def promote() -> None:
+            registry.set_alias("moving", "champion", 2)
+            give_up = time.monotonic() + 90
+            while ask(client)[0] == "1":
+                assert time.monotonic() < give_up
+
+        check_versions(while_asking(client, promote))
 
 
 def test_what_is_served_stays_when_the_registry_or_the_new_version_fails(
