@@ -73,7 +73,7 @@ class Scheduler:
     @property
     def busy(self) -> bool:
         """Whether anything runs or waits."""
-        return bool(self._drivers)
+        return any(not driver.done() for driver in self._drivers)
 
     async def run(self, work: Prepared, owner: str = "", timings: Timings | None = None) -> VectorArray:
         """Return raw vectors (n, native dimensions) in the order of `work`; cancelling drops what waits.
@@ -87,10 +87,10 @@ class Scheduler:
         self._queue.add(number, work.costs, owner)
         if not self.busy:
             self.started = time.monotonic()
+        # Asked here and not told by a callback, which would come after the caller that a driver's end has woken.
+        self._drivers = {driver for driver in self._drivers if not driver.done()}
         for _ in range(min(self._lanes - len(self._drivers), len(work))):
-            driver = asyncio.create_task(self._drive())
-            self._drivers.add(driver)
-            driver.add_done_callback(self._drivers.discard)
+            self._drivers.add(asyncio.create_task(self._drive()))
         try:
             return await job.future
         finally:

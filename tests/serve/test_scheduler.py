@@ -86,6 +86,18 @@ def test_each_caller_gets_its_own_vectors_in_its_own_order() -> None:
     assert max(device.sizes) == 5
 
 
+def test_who_asks_again_the_moment_it_is_answered_is_answered_again() -> None:
+    device = Device()
+    device.open.set()
+
+    async def story(scheduler: Scheduler) -> None:
+        for number in range(20):
+            text = f"text {number}"
+            np.testing.assert_array_equal((await scheduler.run(prepared(text)))[0], alone(text))
+
+    run(device, story)
+
+
 def test_work_whose_caller_left_never_runs() -> None:
     device = Device()
 
