@@ -143,7 +143,7 @@ def cpus_needed(config: ServeConfig, cores: int) -> int:
     """The cores that all replicas together ask Ray for on a machine with `cores`; maybe more than there are."""
     if config.shape == "colocated":
         return config.replicas.max * _cpus(config.replicas, cores)
-    replicas = [config.replicas_of.get(name, config.replicas) for name in _distinct(config)]
+    replicas = [_replicas(config, names) for names in _distinct(config).values()]
     return config.ingress_replicas + sum(one.max * _cpus(one, cores) for one in replicas)
 
 
@@ -162,7 +162,7 @@ def _model_servers(config: ServeConfig, models: Mapping[str, Model] | None, core
     """A deployment for each distinct model, by every name that is served."""
     servers: dict[str, Application] = {}
     for number, (name, names) in enumerate(_distinct(config).items()):
-        replicas = config.replicas_of.get(name, config.replicas)
+        replicas = _replicas(config, names)
         label = f"model-{number}-{re.sub('[^A-Za-z0-9]+', '-', name)}"
         server = _deployment(ModelReplica, label, config, replicas, cores, gpu=config.device == "cuda")
         bound = _bound(server, config, name, models[name] if models else None)
@@ -171,13 +171,17 @@ def _model_servers(config: ServeConfig, models: Mapping[str, Model] | None, core
 
 
 def _distinct(config: ServeConfig) -> dict[str, list[str]]:
-    """Served names that share one model, by the first of them; a name with replicas of its own shares none."""
-    found: dict[str, list[str]] = {}
+    """Served names that share one model, by the first of them."""
     first: dict[str, str] = {}
+    found: dict[str, list[str]] = {}
     for name, reference in config.models.items():
-        owner = name if name in config.replicas_of else first.setdefault(reference, name)
-        found.setdefault(owner, []).append(name)
+        found.setdefault(first.setdefault(reference, name), []).append(name)
     return found
+
+
+def _replicas(config: ServeConfig, names: list[str]) -> Replicas:
+    """Those of the model with these names."""
+    return next((config.replicas_of[name] for name in names if name in config.replicas_of), config.replicas)
 
 
 def _cpus(replicas: Replicas, cores: int) -> int:

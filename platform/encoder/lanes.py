@@ -1,7 +1,7 @@
 """Lanes: threads that each run whole forwards on one core, beside each other.
 
 Within one forward, cores wait for each other between the parts that they share, and small batches have little to
-share: with 8 short texts, two cores are 1.06 times as fast as one, and two lanes nearly twice (benchmarks/LOG.md).
+share: with 8 short texts, two cores are 1.06 times as fast as one, and two lanes nearly twice (decision 0016).
 """
 
 import os
