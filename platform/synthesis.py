@@ -12,8 +12,9 @@ from typing import Final
 
 import numpy as np
 
-from lakebed.platform.captions import Split, brief_caption, caption
+from lakebed.platform.captions import brief_caption, caption
 from lakebed.platform.items import FloatArray
+from lakebed.platform.phrases import Split
 
 __all__ = ["Captioned", "Split", "captioned_series", "level_pairs"]
 

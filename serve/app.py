@@ -74,7 +74,8 @@ class Endpoint:
         join_serve_log(config.log_level, Path(get_serve_logs_dir()), replica)
         metrics = RayMetrics(replica)
         runners = RemoteRunners(servers, config) if servers else LocalRunners(config.batching, metrics)
-        loader = ModelLoader("cpu" if servers else config.device, runners)
+        tokens = token_reader(config.token_input)
+        loader = ModelLoader("cpu" if servers else config.device, runners, tokens.check)
         served = ServedModels(loader.load(models), runners.meter)
         replicas = config.http_replicas.max
         self._authority = RayAuthority(_AUTHORITY) if replicas > 1 and config.require_keys else None
@@ -83,7 +84,7 @@ class Endpoint:
             served,
             authenticator,
             config.limits,
-            tokens=token_reader(config.token_input),
+            tokens=tokens,
             key_rates=KeyRates(config.key_limits, limiter),
             metrics=metrics,
             cache=EmbeddingCache(config.cache_bytes) if config.cache_bytes else None,
@@ -143,7 +144,7 @@ def cpus_needed(config: ServeConfig, cores: int) -> int:
     """The cores that all replicas together ask Ray for on a machine with `cores`; maybe more than there are."""
     if config.shape == "colocated":
         return config.replicas.max * _cpus(config.replicas, cores)
-    replicas = [_replicas(config, names) for names in _distinct(config).values()]
+    replicas = map(config.model_replicas, config.names_by_model())
     return config.ingress_replicas + sum(one.max * _cpus(one, cores) for one in replicas)
 
 
@@ -161,27 +162,13 @@ def _application(config: ServeConfig, models: Mapping[str, Model] | None, *, cor
 def _model_servers(config: ServeConfig, models: Mapping[str, Model] | None, cores: int) -> dict[str, Application]:
     """A deployment for each distinct model, by every name that is served."""
     servers: dict[str, Application] = {}
-    for number, (name, names) in enumerate(_distinct(config).items()):
-        replicas = _replicas(config, names)
+    for number, (name, names) in enumerate(config.names_by_model().items()):
+        replicas = config.model_replicas(name)
         label = f"model-{number}-{re.sub('[^A-Za-z0-9]+', '-', name)}"
         server = _deployment(ModelReplica, label, config, replicas, cores, gpu=config.device == "cuda")
         bound = _bound(server, config, name, models[name] if models else None)
         servers |= dict.fromkeys(names, bound)
     return servers
-
-
-def _distinct(config: ServeConfig) -> dict[str, list[str]]:
-    """Served names that share one model, by the first of them."""
-    first: dict[str, str] = {}
-    found: dict[str, list[str]] = {}
-    for name, reference in config.models.items():
-        found.setdefault(first.setdefault(reference, name), []).append(name)
-    return found
-
-
-def _replicas(config: ServeConfig, names: list[str]) -> Replicas:
-    """Those of the model with these names."""
-    return next((config.replicas_of[name] for name in names if name in config.replicas_of), config.replicas)
 
 
 def _cpus(replicas: Replicas, cores: int) -> int:

@@ -9,20 +9,19 @@ _ENOUGH_SECONDS: Final = 0.1
 
 
 class Meter:
-    """An exponentially weighted mean over device time. `devices` work alike, beside each other."""
+    """An exponentially weighted mean over device time."""
 
-    def __init__(self, devices: int = 1) -> None:
-        self._devices = devices
+    def __init__(self) -> None:
         self._cost = 0.0
         self._seconds = 0.0
 
     def add(self, cost: int, seconds: float) -> None:
-        """Count a batch that took so many seconds of one device."""
+        """Count what took so many seconds; devices beside each other get as much more done in them."""
         kept = math.exp(-seconds / _REMEMBERED_SECONDS)
         self._cost = self._cost * kept + cost
         self._seconds = self._seconds * kept + seconds
 
     @property
     def rate(self) -> float | None:
-        """Cost per second of all devices together; None while too little has run to tell."""
-        return None if self._seconds < _ENOUGH_SECONDS else self._devices * self._cost / self._seconds
+        """Cost per second; None while too little has run to tell."""
+        return None if self._seconds < _ENOUGH_SECONDS else self._cost / self._seconds

@@ -216,12 +216,17 @@ class Runners(Protocol):
         ...
 
 
-class ModelLoader:
-    """Loads models, each distinct one once."""
+def _any_encoder(_encoder: Encoder) -> None:
+    pass
 
-    def __init__(self, device: Device, runners: Runners) -> None:
+
+class ModelLoader:
+    """Loads models, each distinct one once. `check` raises for an encoder that cannot be served here."""
+
+    def __init__(self, device: Device, runners: Runners, check: Callable[[Encoder], None] = _any_encoder) -> None:
         self._device: Device = device
         self._runners = runners
+        self._check = check
 
     def load(self, models: Mapping[str, Model]) -> dict[str, ServedModel]:
         """Load what the names lead to."""
@@ -234,6 +239,7 @@ class ModelLoader:
 
     def _loaded(self, model: Model, name: str) -> ServedModel:
         encoder = model.load(self._device)
+        self._check(encoder)
         version = UNVERSIONED if model.version is None else str(model.version)
         return ServedModel(encoder, self._runners(name, model, encoder), version, int(time.time()))
 

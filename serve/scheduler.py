@@ -105,7 +105,7 @@ class Scheduler:
                 await self._run(batch)
         except BaseException as error:  # without a driver nobody would ever be answered
             for job in self._jobs.values():
-                job.fail(RuntimeError(f"the scheduler stopped: {error!r}"))
+                job.fail(RuntimeError(f"the scheduler stopped: {type(error).__name__}"))
             raise
 
     async def _run(self, batch: list[Pick]) -> None:

@@ -48,9 +48,12 @@ class Forwarded:
 class RemoteRunner:
     """Brings prepared work of one model to the replicas behind `server`, a handle of `ModelServer`."""
 
-    def __init__(self, server: Any, model: Model, digest: str, part_cost: int, meter: Meter) -> None:
+    def __init__(
+        self, server: Any, model: Model, digest: str, part_cost: int, meter: Meter, replicas: int = 1
+    ) -> None:
         self._server = server
         self._meter = meter
+        self._replicas = replicas
         self._reference = _pinned(model)
         self._digest = digest
         self._part_cost = part_cost
@@ -94,7 +97,7 @@ class RemoteRunner:
         for _ in range(_ATTEMPTS):
             try:
                 answer: Forwarded = await self._server.forward.remote(self._reference, self._digest, part, owner)
-                self._meter.add(int(part.costs.sum()), answer.forward)
+                self._meter.add(self._replicas * int(part.costs.sum()), answer.forward)
                 return answer
             except RayActorError:
                 continue
@@ -106,12 +109,14 @@ class RemoteRunners:
 
     def __init__(self, servers: Mapping[str, Any], config: ServeConfig) -> None:
         self._servers = servers
-        self._part_cost = _PART_BATCHES * config.batching.tokens
-        self.meter = Meter(devices=config.replicas.min)
+        self._config = config
+        self.meter = Meter()
 
     def __call__(self, name: str, model: Model, encoder: Encoder) -> Runner:
         """Make the runner of one model."""
-        return RemoteRunner(self._servers[name], model, encoder.info.digest, self._part_cost, self.meter)
+        part_cost = _PART_BATCHES * self._config.batching.tokens
+        replicas = self._config.model_replicas(name).min
+        return RemoteRunner(self._servers[name], model, encoder.info.digest, part_cost, self.meter, replicas)
 
 
 class ModelServer:

@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 
-from lakebed.platform import captions
+from lakebed.platform import phrases
 from lakebed.platform.captions import caption
 from lakebed.platform.synthesis import captioned_series, level_pairs
 
@@ -59,12 +59,12 @@ def test_a_rising_series_ends_higher_than_it_began():
         assert pair.series[0, -eighth:].mean() > pair.series[0, :eighth].mean()
 
 
-@pytest.mark.parametrize("bank", ["_TREND", "_CYCLE", "_WAVE", "_NOISE", "_EVENT", "_WHERE", "_CHANNELS"])
+@pytest.mark.parametrize("bank", ["TREND", "CYCLE", "WAVE", "NOISE", "EVENT", "WHERE", "CHANNELS"])
 def test_the_splits_share_no_phrase(bank):
-    phrases = getattr(captions, bank)
-    for attribute, trained in phrases["train"].items():
+    words = getattr(phrases, bank)
+    for attribute, trained in words["train"].items():
         assert len(trained) >= 8
-        assert set(trained).isdisjoint(phrases["test"][attribute])
+        assert set(trained).isdisjoint(words["test"][attribute])
 
 
 def test_level_pairs_differ_in_nothing_but_their_level() -> None:

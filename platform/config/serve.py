@@ -41,6 +41,9 @@ class Limits(Config):
     max_body_bytes: PositiveInt = 64 * 2**20
     """Bytes of one request body."""
 
+    max_arriving_bytes: PositiveInt = 512 * 2**20
+    """Bytes of bodies that have come in part, in one replica; above it, large ones get 429."""
+
     max_wait_seconds: PositiveFloat = 1.8
     """How long a request may have to wait for others, as far as is known; above it, it gets 429."""
 
@@ -60,6 +63,8 @@ class Limits(Config):
     def _fit_into_each_other(self) -> Self:
         if self.max_request_tokens > self.max_queued_tokens:
             raise ValueError("max_request_tokens must not be above max_queued_tokens: it could never be accepted")
+        if self.max_body_bytes > self.max_arriving_bytes:
+            raise ValueError("max_body_bytes must not be above max_arriving_bytes: it could never be accepted")
         if self.max_input_tokens > self.max_request_tokens:
             raise ValueError("max_input_tokens must not be above max_request_tokens: it could never be accepted")
         return self
@@ -216,6 +221,19 @@ class ServeConfig(Config):
         if unknown := self.replicas_of.keys() - self.models.keys():
             raise ValueError(f"replicas_of names {sorted(unknown)}, which models does not")
         return self
+
+    def names_by_model(self) -> dict[str, list[str]]:
+        """Served names that share one model, by the first of them."""
+        first: dict[str, str] = {}
+        found: dict[str, list[str]] = {}
+        for name, reference in self.models.items():
+            found.setdefault(first.setdefault(reference, name), []).append(name)
+        return found
+
+    def model_replicas(self, name: str) -> Replicas:
+        """Replicas of the model that is served as `name`, in the split shape; shared with its other names."""
+        names = (other for other, reference in self.models.items() if reference == self.models[name])
+        return next((self.replicas_of[other] for other in names if other in self.replicas_of), self.replicas)
 
     @property
     def http_replicas(self) -> Replicas:

@@ -7,7 +7,7 @@ from typing import Any, Final
 from fastapi import APIRouter, Request, Response
 from starlette.requests import ClientDisconnect
 
-from lakebed.serve.bodies import read_body
+from lakebed.serve.bodies import Arriving, read_body
 from lakebed.serve.documented import (
     BEARER,
     EMBEDDINGS_HEADERS,
@@ -40,10 +40,11 @@ _DOCUMENTED: Final[dict[str, Any]] = {
 def embeddings_routes(service: Service) -> APIRouter:
     """Both paths. InertialAI answers 201 where OpenAI answers 200, and 422 where OpenAI answers 400."""
     router = APIRouter(tags=["embeddings"])
+    arriving = Arriving(service.limits.max_arriving_bytes)
 
     def add(path: str, status: int, invalid: int, operation: str) -> None:
         async def create_embeddings(request: Request) -> Response:
-            return await _embed(service, request, status)
+            return await _embed(service, request, status, arriving)
 
         router.add_api_route(
             path,
@@ -64,14 +65,14 @@ def embeddings_routes(service: Service) -> APIRouter:
     return router
 
 
-async def _embed(service: Service, request: Request, status: int) -> Response:
+async def _embed(service: Service, request: Request, status: int, arriving: Arriving) -> Response:
     record = record_in(request.scope)
     record.timed = True
     key = await caller(service, request)
     seconds = _seconds(request.headers.get(TIMEOUT_HEADER))
     record.key_id = key.id if key else ""
     try:
-        body = await read_body(request, service.limits)
+        body = await read_body(request, service.limits, arriving)
     except ClientDisconnect:
         return Response(status_code=_CLIENT_LEFT)
     as_text = request.headers.get(INPUT_HEADER, "").lower() == "text"

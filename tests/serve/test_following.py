@@ -16,6 +16,8 @@ from starlette.testclient import TestClient
 from lakebed.platform.config.serve import Batching, Limits, ServeConfig
 from lakebed.platform.encoder.artifact import CONFIG, TENSORS, digest_of
 from lakebed.platform.encoder.load import Model, can_move, packaged_model, resolve_model
+from lakebed.platform.encoder.protocol import Encoder
+from lakebed.platform.errors import ConfigError
 from lakebed.platform.registry import Registry
 from lakebed.serve.api import create_api
 from lakebed.serve.auth import NoKeys
@@ -137,6 +139,23 @@ def test_what_is_served_stays_when_the_registry_or_the_new_version_fails(
     replica.follower.look()
     assert replica.served.find("m") is before
     assert sum("stays as it is" in record.getMessage() for record in caplog.records) == 1
+
+
+def test_a_version_that_does_not_fit_the_configuration_is_not_put_in_place(
+    registry: Registry,
+) -> None:
+    replica, first = Replica(registry, "moving"), resolve_model("moving", registry)
+
+    def check(encoder: Encoder) -> None:
+        if encoder.info.digest != first.digest:
+            raise ConfigError("it takes no token ids")
+
+    loader = ModelLoader("cpu", LocalRunners(Batching()), check)
+    before = replica.served.find("m")
+    registry.set_alias("moving", "champion", 2)
+    Follower(replica.served, {"m": first}, loader, registry).look()
+    assert replica.served.find("m") is before
+    assert replica.served.find("m").encoder.info.digest == first.digest
 
 
 def test_a_name_that_is_registered_later_takes_the_place_of_the_packaged_model(

@@ -8,9 +8,10 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from email.message import Message
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -164,20 +165,14 @@ def test_draining_waits_for_the_requests_of_a_process_that_serve_has_replaced() 
 
     asked, may_answer = threading.Event(), threading.Event()
 
-    class Replica(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            asked.set()
-            may_answer.wait(30)
-            self.send_response(204)
-            self.end_headers()
-
-        def log_message(self, *_: object) -> None:
-            """Say nothing."""
+    def answer_late(_headers: Message) -> None:
+        asked.set()
+        may_answer.wait(30)
 
     port = free_port()
     with (
         TemporaryDirectory(dir="/tmp") as folder,  # a socket's path may have 107 bytes
-        http.server.ThreadingHTTPServer(("127.0.0.1", 0), Replica) as replica,
+        replica_that(answer_late) as replica,
         ThreadPoolExecutor(3) as others,
     ):
         others.submit(replica.serve_forever)
@@ -215,19 +210,13 @@ def test_replicas_are_told_where_a_request_came_from_and_not_what_the_client_say
 
     told: list[list[str]] = []
 
-    class Replica(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            told.append(self.headers.get_all("x-forwarded-for", []))
-            self.send_response(204)
-            self.end_headers()
-
-        def log_message(self, *_: object) -> None:
-            """Say nothing."""
+    def note(headers: Message) -> None:
+        told.append(headers.get_all("x-forwarded-for", []))
 
     port = free_port()
     with (
         TemporaryDirectory(dir="/tmp") as folder,  # a socket's path may have 107 bytes
-        http.server.ThreadingHTTPServer(("127.0.0.1", 0), Replica) as replica,
+        replica_that(note) as replica,
         ThreadPoolExecutor(1) as other,
     ):
         other.submit(replica.serve_forever)
@@ -246,6 +235,21 @@ def test_replicas_are_told_where_a_request_came_from_and_not_what_the_client_say
             replica.shutdown()
     assert answer.status_code == 204
     assert told == [["127.0.0.1"]]
+
+
+def replica_that(sees: Callable[[Message], None]) -> http.server.ThreadingHTTPServer:
+    """A server that shows `sees` the headers of a request, then answers it."""
+
+    class Replica(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            sees(self.headers)
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    return http.server.ThreadingHTTPServer(("127.0.0.1", 0), Replica)
 
 
 def wait_for_connections(port: int) -> None:

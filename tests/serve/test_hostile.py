@@ -267,6 +267,35 @@ def test_a_body_that_does_not_come_to_an_end_is_given_up(pause: float | None) ->
     check_refusal(asyncio.run(ask()), 408)
 
 
+def test_large_bodies_that_arrive_together_are_bounded_and_small_ones_still_come_in() -> None:
+    limits = Limits(max_body_bytes=300_000, max_arriving_bytes=400_000)
+    api = create_api(Service(load_models({"fake": resolve_model("fake:64")}, "cpu", Batching()), NoKeys(), limits))
+    small = json.dumps({"model": "fake", "input": "a text"}).encode()
+
+    async def story() -> list[int]:
+        arrived, go_on = asyncio.Queue[int](), asyncio.Event()
+
+        async def large(number: int) -> AsyncIterator[bytes]:
+            yield b" " * 250_000
+            await arrived.put(number)
+            await go_on.wait()
+            yield small
+
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(api), base_url="http://test") as client:
+            first = asyncio.create_task(client.post("/v1/embeddings", content=large(1)))
+            await arrived.get()
+            second = await client.post("/v1/embeddings", content=large(2))
+            check_refusal(second, 429)
+            assert second.headers["retry-after"]
+            beside = await client.post("/v1/embeddings", content=small)
+            go_on.set()
+            statuses = [(await first).status_code]
+            after = await client.post("/v1/embeddings", content=large(3))
+            return [*statuses, beside.status_code, after.status_code]
+
+    assert asyncio.run(story()) == [200, 200, 200]
+
+
 def test_a_host_that_is_no_host_is_no_fault_of_ours(client: TestClient) -> None:
     for host in ("[::1", "a b", "x" * 300, "\x7f"):
         assert client.get("/health", headers={"host": host}).status_code == 200

@@ -130,7 +130,8 @@ def test_a_moving_reference_is_pinned_to_the_version_that_was_prepared_for() -> 
             self.asked.append(reference)
             return Forwarded(ENCODER.forward(work), 0.0, 0.1)
 
-    recorder = Recorder()
-    runner = RemoteRunner(recorder, moving, ENCODER.info.digest, 100, Meter())
-    asyncio.run(runner.run(ENCODER.prepare([Item.of("a text")])))
+    recorder, meter, work = Recorder(), Meter(), ENCODER.prepare([Item.of("a text")])
+    runner = RemoteRunner(recorder, moving, ENCODER.info.digest, 100, meter, replicas=3)
+    asyncio.run(runner.run(work))
     assert recorder.asked == ["m@7"]
+    assert meter.rate == pytest.approx(3 * work.costs.sum() / 0.1)
