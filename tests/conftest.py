@@ -182,3 +182,26 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[str], str
         return lambda name: str(tmp_path / name)
     bucket: S3Bucket = request.getfixturevalue("s3")
     return bucket.uri
+
+
+@pytest.fixture(scope="session")
+def page_in_a_browser(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
+    """Load an address in headless Chromium; gives the page as HTML once its scripts have run."""
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if chromium is None:
+        reason = "no Chromium is installed here: apt-get install chromium"
+        if os.environ.get("CI") == "true":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    profile = tmp_path_factory.mktemp("chromium")
+    quiet = ("gpu", "quic", "background-networking", "component-update", "sync")
+    options = ["--headless", "--no-sandbox", "--no-first-run", *(f"--disable-{part}" for part in quiet)]
+
+    def load(address: str) -> str:
+        command = [chromium, *options, f"--user-data-dir={profile}", "--virtual-time-budget=20000"]
+        loaded = subprocess.run(
+            [*command, "--dump-dom", address], capture_output=True, text=True, timeout=120, check=True
+        )
+        return loaded.stdout
+
+    return load

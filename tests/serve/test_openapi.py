@@ -2,7 +2,7 @@
 
 import re
 from base64 import b64encode
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from hashlib import sha256
 from typing import Any, Final
 from urllib.parse import urljoin
@@ -154,6 +154,14 @@ def test_the_page_of_the_documentation_loads_nothing_from_elsewhere(pages: TestC
     for address in re.findall(r'(?:src|href)="([^"]+)"|url: \'([^\']+)\'', page.text):
         found = "".join(address)
         assert found == "data:," or pages.get(urljoin("/docs", found)).status_code == 200, found
+
+
+def test_the_page_shows_every_operation_in_a_real_browser(
+    server_url: str, page_in_a_browser: Callable[[str], str]
+) -> None:
+    page = page_in_a_browser(f"{server_url}/docs")
+    assert len(re.findall(r'class="opblock opblock-(?:get|post)', page)) == len(list(operations()))
+    assert "Embed texts and time series" in page
 
 
 def test_the_browser_is_told_to_run_only_what_this_server_sent(pages: TestClient) -> None:
