@@ -2,8 +2,8 @@
 
 Pure: no clock, no threads, no arrays but costs. `scheduler.Scheduler` asks it for a batch when the device is free.
 
-Between callers it is start-time fair queueing (Goyal, Vin and Cheng 1996) by the padded cost of what each was
-given: who got least goes first, and who comes back after a pause starts where the others are, with neither debt
+Between callers it is start-time fair queueing (Goyal, Vin and Cheng 1996) by the cost of what each was given: who
+got least goes first, and who comes back after a pause starts where the others are, with neither debt
 nor credit. Of one caller's requests the oldest and the one that got least lead in turn, so that a small request
 does not wait for a huge one, and a stream of small ones does not starve it.
 """
@@ -22,7 +22,7 @@ from lakebed.platform.encoder.prepared import IntArray
 
 _LOOK_AHEAD: Final = 128
 _MOST_PADDING: Final = 4
-_HASTE: Final = 2
+_HASTE: Final = 4
 
 
 @dataclass(frozen=True)
@@ -34,27 +34,30 @@ class Pick:
 
 
 class _Waiting:
-    """The items of one job that wait, most expensive first; `given` is the padded cost of those that ran."""
+    """The items of one job that wait, most expensive first; `given` is the cost of those that ran."""
 
     def __init__(self, number: int, costs: IntArray, owner: "_Owner") -> None:
         self.number = number
         self.owner = owner
         self.order = np.argsort(-costs, kind="stable")
         self.costs = np.maximum(1, costs[self.order])
+        self.left = int(self.costs.sum())
         self.given = 0
 
-    def take(self, most: int, least: int, room: int) -> IntArray:
-        """Remove and return up to `room` items that cost between `least` and `most`."""
+    def take(self, most: int, least: int, room: Budget) -> tuple[IntArray, int]:
+        """Remove items that cost between `least` and `most`, within `room`; return them and their cost."""
         start = int(np.searchsorted(-self.costs, -most, side="left"))
-        stop = min(int(np.searchsorted(-self.costs, -least, side="right")), start + room)
-        taken = self.order[start:stop]
+        stop = min(int(np.searchsorted(-self.costs, -least, side="right")), start + room.rows)
+        sums = self.costs[start:stop].cumsum()
+        stop = start + int(np.searchsorted(sums, room.cost, side="right"))
+        taken, cost = self.order[start:stop], int(sums[stop - start - 1]) if stop > start else 0
         self.order = np.delete(self.order, slice(start, stop))
         self.costs = np.delete(self.costs, slice(start, stop))
-        return taken
+        return taken, cost
 
 
 class _Owner:
-    """One caller with jobs that wait, oldest first. `due` is its virtual time: padded cost that it was given."""
+    """One caller with jobs that wait, oldest first. `due` is its virtual time: the cost that it was given."""
 
     def __init__(self, name: str, due: int) -> None:
         self.name = name
@@ -72,10 +75,10 @@ class _Owner:
 class BatchQueue:
     """Jobs of owners, each job a number and the costs of its items.
 
-    The job that leads, of the owner who got least, sets the length of the next batch by its most expensive item,
-    and so is moved on. Others ride along while rows x length stays within the budget, if padding them to that
-    length costs at most four times their own; room is shared out evenly before anyone gets more. An item above
-    the whole budget goes alone. While small requests wait beside large ones, batches are smaller: they end sooner.
+    The job that leads, of the owner who got least, has its most expensive item in the next batch, and so is moved
+    on. Others ride along while all costs together stay within the budget, if an encoder that pads them to that
+    length would spend at most four times their own; room is shared out evenly before anyone gets more. An item
+    above the whole budget goes alone. While small requests wait beside large ones, batches end sooner.
     """
 
     def __init__(self, budget: Budget) -> None:
@@ -118,16 +121,13 @@ class BatchQueue:
         if not candidates:
             return []
         first = candidates[0]
-        longest = int(first.costs[0])
-        room = max(1, min(self._budget.rows, self._cost_now(candidates) // longest))
         self._pass_time(first.owner.due)
         first.owner.oldest_leads = not first.owner.oldest_leads
-        picks = [
-            Pick(waiting.number, indices) for waiting, indices in _fill(candidates, longest, room) if len(indices)
-        ]
-        for pick in picks:
-            waiting, cost = self._jobs[pick.job], len(pick.indices) * longest
+        picks = []
+        for waiting, indices, cost in _fill(candidates, self._room(candidates)):
+            picks.append(Pick(waiting.number, indices))
             waiting.given += cost
+            waiting.left -= cost
             waiting.owner.due += cost
         for pick in picks:
             if not len(self._jobs[pick.job].costs):
@@ -140,10 +140,12 @@ class BatchQueue:
         rounds = zip_longest(*(owner.in_turn() for owner in owners))
         return list(islice((job for jobs in rounds for job in jobs if job is not None), _LOOK_AHEAD))
 
-    def _cost_now(self, candidates: list[_Waiting]) -> int:
-        """The budget of a batch: half of it while requests that had batches already wait beside new ones."""
-        begun = sum(1 for waiting in candidates if waiting.given)
-        return self._budget.cost // _HASTE if 0 < begun < len(candidates) else self._budget.cost
+    def _room(self, candidates: list[_Waiting]) -> Budget:
+        """The budget of a batch: a quarter of it while small new requests wait beside some that had batches."""
+        hasty = self._budget.cost // _HASTE
+        small = any(not waiting.given and waiting.left <= hasty for waiting in candidates)
+        cost = hasty if small and any(waiting.given for waiting in candidates) else self._budget.cost
+        return Budget(max(cost, int(candidates[0].costs[0])), self._budget.rows)
 
     def _pass_time(self, now: int) -> None:
         self._now = now
@@ -151,17 +153,21 @@ class BatchQueue:
             self._left = {name: due for name, due in self._left.items() if due > now}
 
 
-def _fill(candidates: list[_Waiting], longest: int, room: int) -> Iterator[tuple[_Waiting, IntArray]]:
-    """Share out `room` rows of `longest` tokens: to each candidate as many as to the others, the rest in turn."""
-    least, share = -(-longest // _MOST_PADDING), -(-room // len(candidates))
-    taken: dict[int, list[IntArray]] = {}
-    for most in (share, room):
+def _fill(candidates: list[_Waiting], room: Budget) -> Iterator[tuple[_Waiting, IntArray, int]]:
+    """Share `room` out: the first one's most expensive item, then as much to each, then the rest in turn."""
+    longest = int(candidates[0].costs[0])
+    least, share = -(-longest // _MOST_PADDING), room.cost // len(candidates)
+    taken: dict[int, list[tuple[IntArray, int]]] = {}
+    left, rows = room.cost, room.rows
+    for first, most in ((longest, share), (room.cost, room.cost)):
         for waiting in candidates:
-            indices = waiting.take(longest, least, min(most, room))
-            room -= len(indices)
-            taken.setdefault(waiting.number, []).append(indices)
-            if not room:
+            if not rows or left < least:
                 break
+            allowed = max(first, most) if waiting is candidates[0] else most
+            indices, cost = waiting.take(longest, least, Budget(max(1, min(allowed, left)), rows))
+            left, rows = left - cost, rows - len(indices)
+            if cost:
+                taken.setdefault(waiting.number, []).append((indices, cost))
     for waiting in candidates:
-        if waiting.number in taken:
-            yield waiting, np.concatenate(taken[waiting.number])
+        if parts := taken.get(waiting.number):
+            yield waiting, np.concatenate([indices for indices, _ in parts]), sum(cost for _, cost in parts)

@@ -1,11 +1,14 @@
 """Runs prepared work on the device, each batch formed at the moment the device, or a lane of it, is free.
 
-There is no timer: while a batch runs, what arrives waits and forms the next one. Work whose caller has left is
-dropped before it runs. An item that breaks the forward fails its own request only.
+There is no timer: while a batch runs, what arrives waits and forms the next one. A thread of the device forms it,
+so that it never waits for the event loop, which has requests to read and answers to write. Work whose caller has
+left is dropped before it runs. An item that breaks the forward fails its own request only.
 """
 
 import asyncio
+import logging
 import math
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Executor
@@ -18,13 +21,16 @@ from lakebed.platform.encoder.prepared import IntArray, Prepared, VectorArray, c
 from lakebed.serve.batch_queue import BatchQueue, Pick
 from lakebed.serve.timings import Timings
 
+_log = logging.getLogger(__name__)
+
 
 class _Job:
-    """One request's work, its vectors as they come, and who waits for them."""
+    """One request's work, its vectors as they come, and who waits for them, in which event loop."""
 
-    def __init__(self, work: Prepared, future: asyncio.Future[VectorArray], timings: Timings) -> None:
+    def __init__(self, work: Prepared, timings: Timings) -> None:
         self.work = work
-        self.future = future
+        self.loop = asyncio.get_running_loop()
+        self.future: asyncio.Future[VectorArray] = self.loop.create_future()
         self.timings = timings
         self.left = len(work)
         self.vectors: VectorArray | None = None
@@ -35,11 +41,22 @@ class _Job:
             self.vectors = np.empty((len(self.work), vectors.shape[1]), np.float32)
         self.vectors[indices] = vectors
         self.left -= len(indices)
-        if not self.left and not self.future.done():
-            self.future.set_result(self.vectors)
+        if not self.left:
+            self._tell(self._answer)
 
     def fail(self, error: BaseException) -> None:
         """Tell the caller."""
+        self._tell(self._refuse, error)
+
+    def _tell(self, tell: Callable[..., None], *arguments: BaseException) -> None:
+        if not self.loop.is_closed():
+            self.loop.call_soon_threadsafe(tell, *arguments)
+
+    def _answer(self) -> None:
+        if not self.future.done() and self.vectors is not None:
+            self.future.set_result(self.vectors)
+
+    def _refuse(self, error: BaseException) -> None:
         if not self.future.done():
             self.future.set_exception(error)
 
@@ -47,9 +64,9 @@ class _Job:
 class Scheduler:
     """Feeds one encoder's `forward` from many callers: `lanes` batches at a time, on the executor `device`.
 
-    Lives in one event loop; nothing runs while nothing waits. `started` and `succeeded` say when, by the monotonic
-    clock, it last had something to do and last brought something to an end. `on_batch` gets the costs of the items
-    in every batch that ran.
+    Callers live in an event loop, batches on the device's threads; a lock is between them. `started` and
+    `succeeded` say when, by the monotonic clock, it last had something to do and last brought something to an end.
+    `on_batch` gets, on a thread of the device, the costs of the items in every batch that ran.
     """
 
     def __init__(
@@ -63,83 +80,92 @@ class Scheduler:
         self._forward = forward
         self._on_batch = on_batch
         self._device = device
+        self._lanes = lanes
+        self._lock = threading.Lock()
         self._queue = BatchQueue(budget)
         self._jobs: dict[int, _Job] = {}
         self._numbers = count()
-        self._lanes = lanes
-        self._drivers: set[asyncio.Task[None]] = set()
+        self._running = 0
         self.started = self.succeeded = -math.inf
 
     @property
     def busy(self) -> bool:
         """Whether anything runs or waits."""
-        return any(not driver.done() for driver in self._drivers)
+        return self._running > 0
 
     async def run(self, work: Prepared, owner: str = "", timings: Timings | None = None) -> VectorArray:
         """Return raw vectors (n, native dimensions) in the order of `work`; cancelling drops what waits.
 
         The device is shared out fairly between owners. `timings` gets what the queue and the forwards took.
         """
-        number = next(self._numbers)
-        job = _Job(work, asyncio.get_running_loop().create_future(), timings or Timings())
+        number, job = next(self._numbers), _Job(work, timings or Timings())
         entered = time.perf_counter()
-        self._jobs[number] = job
-        self._queue.add(number, work.costs, owner)
-        if not self.busy:
-            self.started = time.monotonic()
-        # Asked here and not told by a callback, which would come after the caller that a driver's end has woken.
-        self._drivers = {driver for driver in self._drivers if not driver.done()}
-        for _ in range(min(self._lanes - len(self._drivers), len(work))):
-            self._drivers.add(asyncio.create_task(self._drive()))
+        with self._lock:
+            if not self.busy:
+                self.started = time.monotonic()
+            self._jobs[number] = job
+            self._queue.add(number, work.costs, owner)
+            lanes = min(self._lanes - self._running, len(work))
+            self._running += lanes
+        for _ in range(lanes):
+            self._device.submit(self._run_batch)
         try:
             return await job.future
         finally:
             job.timings.queue = max(0.0, time.perf_counter() - entered - job.timings.forward)
-            self._queue.drop(number)
-            self._jobs.pop(number, None)
+            with self._lock:
+                self._queue.drop(number)
+                self._jobs.pop(number, None)
 
-    async def _drive(self) -> None:
-        """Run one batch after the other until nothing waits."""
+    def _run_batch(self) -> None:
+        """On a thread of the device: run a batch and see to the next, which takes its turn with other models'."""
         try:
-            while batch := self._queue.next_batch():
-                await self._run(batch)
-        except BaseException as error:  # without a driver nobody would ever be answered
-            for job in self._jobs.values():
+            with self._lock:
+                live = [(self._jobs[pick.job], pick) for pick in self._queue.next_batch()]
+            if live:
+                self._run(live)
+        except BaseException as error:  # noqa: BLE001 - without anybody who runs batches, nobody would ever be answered
+            with self._lock:
+                waiting = list(self._jobs.values())
+            for job in waiting:
                 job.fail(RuntimeError(f"the scheduler stopped: {type(error).__name__}"))
-            raise
+            _log.exception("no batch could be formed")
+        finally:
+            with self._lock:
+                again = len(self._queue) > 0
+                self._running -= not again
+            if again:
+                self._device.submit(self._run_batch)
 
-    async def _run(self, batch: list[Pick]) -> None:
-        live = [(self._jobs[pick.job], pick) for pick in batch if pick.job in self._jobs]
-        if not live:
-            return
-        parts = [(job.work, pick) for job, pick in live]
-        loop = asyncio.get_running_loop()
+    def _run(self, live: list[tuple[_Job, Pick]]) -> None:
         try:
-            vectors, costs, seconds = await loop.run_in_executor(self._device, self._gather_and_forward, parts)
+            vectors, costs, seconds = self._gather_and_forward(live)
         except Exception as error:  # noqa: BLE001 - a user's encoder may raise anything; the caller gets it
-            await self._isolate(live, error)
+            self._isolate(live, error)
             return
         self.succeeded = time.monotonic()
         self._on_batch(costs)
         start = 0
-        for job, pick in live:
-            job.timings.forward += seconds
-            job.receive(pick.indices, vectors[start : start + len(pick.indices)])
-            start += len(pick.indices)
+        with self._lock:
+            for job, pick in live:
+                job.timings.forward += seconds
+                job.receive(pick.indices, vectors[start : start + len(pick.indices)])
+                start += len(pick.indices)
 
-    async def _isolate(self, live: list[tuple[_Job, Pick]], error: Exception) -> None:
+    def _isolate(self, live: list[tuple[_Job, Pick]], error: Exception) -> None:
         """Find whose items broke the batch by running each job's part alone."""
         if len(live) == 1:
             job, pick = live[0]
-            self._queue.drop(pick.job)
+            with self._lock:
+                self._queue.drop(pick.job)
             job.fail(error)
             return
-        for _, pick in live:
-            await self._run([pick])
+        for one in live:
+            self._run([one])
 
-    def _gather_and_forward(self, parts: list[tuple[Prepared, Pick]]) -> tuple[VectorArray, IntArray, float]:
-        """On the device's thread: the vectors, what each item cost, and the seconds it all took."""
+    def _gather_and_forward(self, live: list[tuple[_Job, Pick]]) -> tuple[VectorArray, IntArray, float]:
+        """The vectors, what each item cost, and the seconds it all took."""
         started = time.perf_counter()
-        batch = concat([work.take(pick.indices) for work, pick in parts])
+        batch = concat([job.work.take(pick.indices) for job, pick in live])
         vectors = self._forward(batch)
         return vectors, batch.costs, time.perf_counter() - started

@@ -87,8 +87,8 @@ class Batching(Config):
     """How large one device batch may be."""
 
     tokens: PositiveInt = 512
-    """Padded token equivalents: rows times the longest. What comes while a batch runs waits for its end, so more
-    than keeps a core of a CPU busy is latency; a GPU is kept busy by 16,384 and more."""
+    """Token equivalents. What comes while a batch runs waits for its end, so more than keeps a core of a CPU busy
+    is latency; a GPU is kept busy by 16,384 and more. An encoder that pads may work on four times as many."""
 
     rows: PositiveInt = 256
     """Items."""

@@ -8,16 +8,25 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final, NamedTuple, Self
 
 import numpy as np
 import torch
 from safetensors.torch import load_file
 from torch.nn import functional
 
-from lakebed.platform.encoder.attention import Attention
-from lakebed.platform.encoder.linear import Activation, Linear
+from lakebed.platform.encoder.attention import Attention, attend, attention_over
+from lakebed.platform.encoder.linear import (
+    Activation,
+    Linear,
+    can_fuse,
+    linear,
+    linear_activated,
+    linear_added,
+    make_linear,
+)
 from lakebed.platform.encoder.prepared import IntArray, Ragged
+from lakebed.platform.encoder.scripted import scripted
 from lakebed.platform.errors import ArtifactError
 
 _ACTIVATIONS: Final[Mapping[str, Activation]] = {
@@ -58,42 +67,44 @@ class BertShape:
         )
 
 
-class LayerNorm:
+class LayerNorm(NamedTuple):
     """Layer normalisation over the last axis."""
 
-    def __init__(self, tensors: Tensors, name: str, epsilon: float) -> None:
-        self.weight, self.bias = tensors[f"{name}.weight"], tensors[f"{name}.bias"]
-        self.epsilon = epsilon
-
-    def __call__(self, rows: torch.Tensor) -> torch.Tensor:
-        """Normalise rows; computed in float32 whatever their precision."""
-        return functional.layer_norm(rows, rows.shape[-1:], self.weight, self.bias, self.epsilon)
+    weight: torch.Tensor
+    bias: torch.Tensor
+    epsilon: float
 
 
-class BertLayer:
+class Layer(NamedTuple):
     """One layer: attention and a perceptron, each added to what came in and normalised."""
 
-    def __init__(
-        self, tensors: Tensors, name: str, shape: BertShape, device: torch.device, dtype: torch.dtype
-    ) -> None:
-        fast = {key: tensor.to(device, dtype) for key, tensor in tensors.items() if key.startswith(f"{name}.")}
-        self.activation = shape.activation
-        self.project = Linear(*_projection(tensors, f"{name}.attention.self", shape.heads), device, dtype)
-        self.mix = _linear(tensors, f"{name}.attention.output.dense", device, dtype)
-        self.mix_norm = LayerNorm(fast, f"{name}.attention.output.LayerNorm", shape.epsilon)
-        self.widen = _linear(tensors, f"{name}.intermediate.dense", device, dtype)
-        self.narrow = _linear(tensors, f"{name}.output.dense", device, dtype)
-        self.narrow_norm = LayerNorm(fast, f"{name}.output.LayerNorm", shape.epsilon)
+    project: Linear
+    mix: Linear
+    mix_norm: LayerNorm
+    widen: Linear
+    narrow: Linear
+    narrow_norm: LayerNorm
+    activation: str
 
-    @property
-    def operations(self) -> int:
-        """Multiplications and additions of the linear layers for one token."""
-        return sum(linear.operations for linear in (self.project, self.mix, self.widen, self.narrow))
 
-    def __call__(self, states: torch.Tensor, attention: Attention) -> torch.Tensor:
-        """States (tokens, hidden) to states of the next layer."""
-        states = self.mix_norm(self.mix.added(attention(self.project(states)), states))
-        return self.narrow_norm(self.narrow.added(self.widen.activated(states, self.activation), states))
+def run_layers(
+    states: torch.Tensor, layers: list[Layer], kept: int, attention: Attention
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """States (tokens, hidden) through all layers: those of the last, and of layer `kept`, from 1."""
+    between = states
+    for number, layer in enumerate(layers):
+        mixed = linear_added(layer.mix, attend(attention, linear(layer.project, states)), states)
+        states = normalised(layer.mix_norm, mixed)
+        wide = linear_activated(layer.widen, states, layer.activation)
+        states = normalised(layer.narrow_norm, linear_added(layer.narrow, wide, states))
+        if number + 1 == kept:
+            between = states
+    return states, between
+
+
+def normalised(norm: LayerNorm, rows: torch.Tensor) -> torch.Tensor:
+    """Normalise rows; computed in float32 whatever their precision."""
+    return functional.layer_norm(rows, rows.shape[-1:], norm.weight, norm.bias, norm.epsilon)
 
 
 class Bert:
@@ -106,12 +117,14 @@ class Bert:
         self.words = exact["embeddings.word_embeddings.weight"]
         kinds = exact["embeddings.token_type_embeddings.weight"]
         self.positions = exact["embeddings.position_embeddings.weight"] + kinds[0]
-        self.norm = LayerNorm(exact, "embeddings.LayerNorm", shape.epsilon)
+        self.norm = _norm(exact, "embeddings.LayerNorm", shape)
         names = [f"encoder.layer.{layer}" for layer in range(shape.layers)]
-        self.layers = [BertLayer(tensors, name, shape, device, dtype) for name in names]
+        self.layers = [_layer(tensors, name, shape, device, dtype) for name in names]
         self.hidden = int(self.words.shape[1])
         self.window = len(self.positions)
-        self.operations_per_token = sum(layer.operations for layer in self.layers)
+        self.operations_per_token = sum(_operations(tensors, name) for name in names)
+        # On a GPU Python is ahead of the device anyway.
+        self._run_layers = scripted(run_layers) if can_fuse(device, dtype) else run_layers
 
     @classmethod
     def load(cls, folder: Path, shape: BertShape, device: torch.device, dtype: torch.dtype) -> Self:
@@ -133,13 +146,9 @@ class Bert:
         self._check(tokens)
         ids, places = self._sent(tokens.values), self._sent(_positions(tokens))
         embedded = self.words.index_select(0, ids) + self.positions.index_select(0, places)
-        states = self.norm(embedded).to(self.dtype)
-        attention = Attention.of(tokens.lengths, self.heads, self.device, self.dtype)
-        between = states
-        for number, one in enumerate(self.layers, 1):
-            states = one(states, attention)
-            between = states if number == layer else between
-        return states, between
+        states = normalised(self.norm, embedded).to(self.dtype)
+        attention = attention_over(tokens.lengths, self.heads, self.device, self.dtype)
+        return self._run_layers(states, self.layers, layer, attention)
 
     def _check(self, tokens: Ragged) -> None:
         """On a GPU an index out of range ends the process, so none gets there."""
@@ -182,8 +191,32 @@ def _plain_names(tensors: Tensors) -> dict[str, torch.Tensor]:
     }
 
 
-def _linear(tensors: Tensors, name: str, device: torch.device, dtype: torch.dtype) -> Linear:
-    return Linear(tensors[f"{name}.weight"], tensors[f"{name}.bias"], device, dtype)
+def _layer(tensors: Tensors, name: str, shape: BertShape, device: torch.device, dtype: torch.dtype) -> Layer:
+    fast = {key: tensor.to(device, dtype) for key, tensor in tensors.items() if key.startswith(f"{name}.")}
+
+    def linear_named(part: str) -> Linear:
+        return make_linear(tensors[f"{name}.{part}.weight"], tensors[f"{name}.{part}.bias"], device, dtype)
+
+    return Layer(
+        project=make_linear(*_projection(tensors, f"{name}.attention.self", shape.heads), device, dtype),
+        mix=linear_named("attention.output.dense"),
+        mix_norm=_norm(fast, f"{name}.attention.output.LayerNorm", shape),
+        widen=linear_named("intermediate.dense"),
+        narrow=linear_named("output.dense"),
+        narrow_norm=_norm(fast, f"{name}.output.LayerNorm", shape),
+        activation=shape.activation,
+    )
+
+
+def _norm(tensors: Tensors, name: str, shape: BertShape) -> LayerNorm:
+    return LayerNorm(tensors[f"{name}.weight"], tensors[f"{name}.bias"], shape.epsilon)
+
+
+def _operations(tensors: Tensors, layer: str) -> int:
+    """Multiplications and additions of a layer's products for one token."""
+    return sum(
+        2 * tensor.numel() for name, tensor in tensors.items() if name.startswith(f"{layer}.") and tensor.ndim == 2
+    )
 
 
 def _projection(tensors: Tensors, name: str, heads: int) -> tuple[torch.Tensor, torch.Tensor]:

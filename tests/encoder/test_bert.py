@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from lakebed.platform.encoder.automodel import AutoEncoder
-from lakebed.platform.encoder.bert import Bert, BertShape, read_config
-from lakebed.platform.encoder.linear import Linear, activate, can_fuse
+from lakebed.platform.encoder.bert import Bert, BertShape, read_config, run_layers
+from lakebed.platform.encoder.linear import activate, can_fuse, linear, linear_activated, linear_added, make_linear
 from lakebed.platform.encoder.prepared import Ragged
+from lakebed.platform.encoder.scripted import scripted
 from lakebed.platform.encoder.text_tower import TextSpec, TextTower
 from lakebed.platform.errors import ArtifactError
 
@@ -177,11 +178,36 @@ def test_another_architecture_is_left_to_transformers(different):
 def test_a_fused_layer_is_the_layer_and_what_follows(activation):
     torch.manual_seed(0)
     rows, weight, bias, residual = (torch.randn(size) for size in ((9, 24), (16, 24), (16,), (9, 16)))
-    layer, plain = Linear(weight, bias, CPU, torch.float32), rows @ weight.T + bias
+    layer, plain = make_linear(weight, bias, CPU, torch.float32), rows @ weight.T + bias
     assert layer.fused == can_fuse(CPU, torch.float32)
-    torch.testing.assert_close(layer(rows), plain)
-    torch.testing.assert_close(layer.activated(rows, activation), activate(plain, activation))
-    torch.testing.assert_close(layer.added(rows, residual), plain + residual)
+    torch.testing.assert_close(linear(layer, rows), plain)
+    torch.testing.assert_close(linear_activated(layer, rows, activation), activate(plain, activation))
+    torch.testing.assert_close(linear_added(layer, rows, residual), plain + residual)
+
+
+def test_the_layers_run_without_python_where_they_are_fused(towers):
+    for dtype, tower in towers.items():
+        assert isinstance(tower.model._run_layers, torch.jit.ScriptFunction) == can_fuse(CPU, dtype)
+
+
+@few
+@given(texts_of_words)
+def test_python_gives_the_same_states(towers, texts):
+    for tower in towers.values():
+        tokens = Ragged.of(tower.tokenize(texts)[0], np.int64)
+        compiled, compiled_between = tower.model.states_at(tokens, 3)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(tower.model, "_run_layers", run_layers)
+            plain, plain_between = tower.model.states_at(tokens, 3)
+        torch.testing.assert_close(compiled, plain, rtol=0, atol=0)
+        torch.testing.assert_close(compiled_between, plain_between, rtol=0, atol=0)
+
+
+def test_what_torch_cannot_compile_stays_python():
+    def generator():
+        yield 1
+
+    assert scripted(generator) is generator
 
 
 def test_a_layer_that_cannot_be_fused_is_the_same():
@@ -189,10 +215,10 @@ def test_a_layer_that_cannot_be_fused_is_the_same():
     rows, weight, bias, residual = (
         torch.randn(size, dtype=torch.float64) for size in ((9, 24), (16, 24), (16,), (9, 16))
     )
-    layer = Linear(weight, bias, CPU, torch.float64)
+    layer = make_linear(weight, bias, CPU, torch.float64)
     assert not layer.fused
-    torch.testing.assert_close(layer.added(rows, residual), rows @ weight.T + bias + residual)
-    torch.testing.assert_close(layer.activated(rows, "relu"), (rows @ weight.T + bias).relu())
+    torch.testing.assert_close(linear_added(layer, rows, residual), rows @ weight.T + bias + residual)
+    torch.testing.assert_close(linear_activated(layer, rows, "relu"), (rows @ weight.T + bias).relu())
 
 
 def test_the_default_model_embeds_without_transformers():

@@ -36,8 +36,8 @@ def test_every_item_runs_exactly_once(jobs: list[list[int]], budget: Budget) -> 
 @given(jobs, budgets)
 def test_a_batch_keeps_the_budget_unless_it_is_one_item(jobs: list[list[int]], budget: Budget) -> None:
     for batch in drained(filled(jobs, budget)):
-        sizes = [jobs[pick.job][i] for pick in batch for i in pick.indices]
-        assert len(sizes) == 1 or max(sizes) * len(sizes) <= budget.cost
+        sizes = [max(1, jobs[pick.job][i]) for pick in batch for i in pick.indices]
+        assert len(sizes) == 1 or sum(sizes) <= budget.cost
         assert len(sizes) <= budget.rows
 
 
@@ -48,9 +48,8 @@ def test_the_oldest_job_and_the_one_that_got_least_lead_in_turn(jobs: list[list[
     for turn, batch in enumerate(drained(filled(jobs, budget))):
         waiting = [job for job in left if left[job]]
         assert batch[0].job == (min(waiting, key=lambda job: (got[job], job)) if turn % 2 else waiting[0])
-        longest = max(max(1, jobs[pick.job][i]) for pick in batch for i in pick.indices)
         for pick in batch:
-            got[pick.job] += longest * len(pick.indices)
+            got[pick.job] += sum(max(1, jobs[pick.job][i]) for i in pick.indices)
             left[pick.job] -= len(pick.indices)
 
 
@@ -94,10 +93,8 @@ def test_a_stream_of_anothers_small_requests_gets_no_more_than_a_huge_one(
     while left:
         number += 1
         queue.add(number, np.array([single]), "another")
-        batch = queue.next_batch()
-        longest = max(max(1, ([single] if pick.job else huge)[i]) for pick in batch for i in pick.indices)
-        for pick in batch:
-            spent[pick.job > 0] += longest * len(pick.indices)
+        for pick in queue.next_batch():
+            spent[pick.job > 0] += sum(max(1, ([single] if pick.job else huge)[i]) for i in pick.indices)
             left -= 0 if pick.job else len(pick.indices)
     assert spent[1] <= spent[0] + max(budget.cost, 400)
 
@@ -133,6 +130,15 @@ def test_a_dropped_job_does_not_run_and_harms_no_other(
     ran = [(pick.job, int(i)) for batch in [first, *rest] for pick in batch for i in pick.indices]
     others = [(job, i) for job, items in enumerate(jobs) if job != gone for i in range(len(items))]
     assert sorted(entry for entry in ran if entry[0] != gone) == others
+
+
+def test_a_batch_is_smaller_while_a_small_request_waits_beside_one_that_had_its_turn() -> None:
+    queue = filled([[10] * 100], Budget(cost=80, rows=100))
+    assert sum(len(pick.indices) for pick in queue.next_batch()) == 8
+    queue.add(1, np.array([10]))
+    assert sorted((pick.job, len(pick.indices)) for pick in queue.next_batch()) == [(0, 1), (1, 1)]
+    queue.add(2, np.array([10] * 100))
+    assert sum(len(pick.indices) for pick in queue.next_batch()) == 8
 
 
 def test_small_requests_ride_along_in_one_batch() -> None:
