@@ -1,52 +1,43 @@
-"""Whether every planned row came back exactly once. Counts positions, not rows, so nothing can cancel out."""
+"""Whether every planned row comes back exactly once. Counts positions, not rows, so nothing can cancel out."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 
+from lakebed.jobs.ranges import Ranges, first_overlap, joined, without
+from lakebed.jobs.units import Unit
 from lakebed.platform.errors import CommitError
-from lakebed.platform.lake.fragments import Fragment
-
-Range = tuple[int, int, int]
-"""A unit, and positions in it from start to stop."""
 
 
 class Coverage:
     """Which positions of each unit have been staged, as good or as quarantined rows."""
 
-    def __init__(self, fragments: Sequence[Fragment]) -> None:
-        self._fragments = fragments
+    def __init__(self, units: Sequence[Unit]) -> None:
+        self._units = units
         self._ranges: dict[int, list[tuple[int, int]]] = defaultdict(list)
 
-    def add(self, ranges: Sequence[Range]) -> None:
-        """Note what one part holds."""
-        for unit, start, stop in ranges:
-            self._ranges[unit].append((start, stop))
+    def add(self, ranges: Mapping[int, Ranges]) -> None:
+        """Note what one part holds, by unit."""
+        for unit, found in ranges.items():
+            self._ranges[unit].extend(found)
 
-    def check(self) -> None:
-        """Raise CommitError naming a row that is missing or came twice."""
-        for unit, fragment in enumerate(self._fragments):
-            expected = 0
-            for start, stop in [*sorted(self._ranges[unit]), (fragment.rows, fragment.rows)]:
-                if start != expected:
-                    fault = "was lost" if start > expected else "came twice"
-                    place = fragment.start + min(start, expected)
-                    raise CommitError(f"{fragment.path}: row {place} {fault}; nothing was committed")
-                expected = stop
+    def check_once(self) -> None:
+        """Raise CommitError naming a row that came twice, or was not planned."""
+        for number, ranges in self._ranges.items():
+            unit, found = self._units[number], joined(ranges)
+            self._ranges[number] = list(found)
+            twice = first_overlap(found)
+            if twice is not None:
+                raise _fault(unit, twice, "came twice")
+            for start, _ in without(found, unit.todo):
+                raise _fault(unit, start, "was not asked for")
+
+    def check_whole(self) -> None:
+        """Raise CommitError naming a row that is missing, came twice, or was not planned."""
+        self.check_once()
+        for number, unit in enumerate(self._units):
+            for start, _ in without(unit.todo, joined(self._ranges[number])):
+                raise _fault(unit, start, "was lost")
 
 
-def ranges_of(units: Sequence[int], positions: Sequence[int]) -> list[Range]:
-    """Return the runs of consecutive positions, per unit."""
-    return list(_runs(sorted(zip(units, positions, strict=True))))
-
-
-def _runs(places: Sequence[tuple[int, int]]) -> Iterator[Range]:
-    first: tuple[int, int] | None = None
-    last = (-1, -1)
-    for place in places:
-        if first is None or place != (last[0], last[1] + 1):
-            if first is not None:
-                yield (*first, last[1] + 1)
-            first = place
-        last = place
-    if first is not None:
-        yield (*first, last[1] + 1)
+def _fault(unit: Unit, position: int, fault: str) -> CommitError:
+    return CommitError(f"{unit.fragment.path}: row {position} {fault}; nothing more was committed")

@@ -7,30 +7,39 @@ commits.
 """
 
 import json
+import re
+import time
+from collections.abc import Sequence
 from typing import Any, Final
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 import pyarrow as pa
 from deltalake import CommitProperties, DeltaTable, Schema, Transaction
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
-from deltalake.transaction import AddAction, create_table_with_add_actions
+from deltalake.transaction import AddAction, RemoveAction, create_table_with_add_actions
 
 from lakebed.platform import errors
-from lakebed.platform.lake.fragments import DataFile, Snapshot, fragments_of
-from lakebed.platform.lake.parts import Part
-from lakebed.platform.lake.sink import (
-    SLOT_COLUMN,
-    SOURCE_VERSION_COLUMN,
-    Commit,
-    Owner,
-    SinkState,
-    check_columns,
+from lakebed.platform.lake.fragments import DataFile, Snapshot, fragments_of, whole_files
+from lakebed.platform.lake.parts import ParquetWriter, Part
+from lakebed.platform.lake.sink import SLOT_COLUMN, Commit, Orphan, Owner, SinkState, check_columns, mark_of
+from lakebed.platform.lake.storage import (
+    delta_options,
+    exists,
+    files_below,
+    join,
+    names_in,
+    read_bytes,
+    remove_files,
+    remove_folder,
+    store_errors,
 )
-from lakebed.platform.lake.storage import delta_options, exists, join, remove_folder, store_errors
 
 _UNREADABLE: Final = frozenset({"columnMapping"})
 _RUN: Final = "lakebed.run"
+_SEQUENCE: Final = "lakebed.sequence"
 _COMMITS_SEARCHED: Final = 50
+_RUNS: Final = "run-"
+_LOG_ENTRY: Final = re.compile(r"\d{20}\.json")
 _SIGNED: Final = {pa.uint8(): pa.int16(), pa.uint16(): pa.int32(), pa.uint32(): pa.int64()}
 
 
@@ -114,87 +123,140 @@ class DeltaSink:
             if sequence is None:
                 raise self._owner.refuse(self.uri, table.metadata().description)
             check_columns(self.uri, pa.schema(table.schema().to_arrow()), self.schema)
-            return SinkState(True, sequence, str(table.version()), _slots(table))
+            return self._state(table, sequence)
 
-    @property
-    def stored_columns(self) -> pa.Schema:
-        """Columns of a data file: the log holds the one that the table is partitioned by."""
-        return self.schema.remove(self.schema.get_field_index(SLOT_COLUMN))
+    def slot(self, state: SinkState, slot: str) -> Snapshot:
+        """Rows of one slot, one fragment for each part."""
+        if state.version is None:
+            return Snapshot(self.uri, "delta", "", self.schema, ())
+        with store_errors(self.uri):
+            table = DeltaTable(self.uri, version=int(state.version), storage_options=delta_options(self.uri))
+            files = [_data_file(row) for row in _added(table) if row[f"partition.{SLOT_COLUMN}"] == slot]
+            return Snapshot(self.uri, "delta", state.version, self.schema, whole_files(self.uri, files))
 
-    def folder(self, run: str) -> str:
-        """Folder inside the table that a run stages its parts in; VACUUM removes what was never committed."""
-        return f"run-{run}"
+    def writer(self, run: str, slot: str) -> ParquetWriter:
+        """What stages parts of a run; the log holds the column that the table is partitioned by."""
+        columns = self.schema.remove(self.schema.get_field_index(SLOT_COLUMN))
+        return ParquetWriter(self.uri, f"{_RUNS}{run}", columns)
 
-    def commit(self, state: SinkState, commit: Commit) -> str:
-        """Make parts visible and return the new version; raises CommitError, and then nothing has changed."""
+    def commit(self, state: SinkState, commit: Commit) -> SinkState:
+        """Commit upon `state` and return what the table is now; raises CommitError, and then nothing has changed."""
         try:
             with store_errors(self.uri):
                 return self._commit(state, commit)
         except (errors.CommitError, errors.TableNotFoundError):
             raise
         except errors.LakebedError as error:
-            landed = self._version_of(commit.run)  # the store's answer may be what was lost
-            if landed is not None:
-                return landed
-            raise errors.CommitError(f"{self.uri}: the commit failed: {error.message}") from error
+            landed = self._landed(commit.run, state.sequence + 1)  # the store's answer may be what was lost
+            if landed is None:
+                raise errors.CommitError(f"{self.uri}: the commit failed: {error.message}") from error
+            return self._state(landed, state.sequence + 1)
 
     def discard(self, run: str) -> None:
-        """Remove what a run staged and did not commit."""
+        """Remove what a run staged; only for a run that has committed nothing."""
         with store_errors(self.uri):
-            remove_folder(join(self.uri, self.folder(run)))
+            remove_folder(join(self.uri, f"{_RUNS}{run}"))
 
-    def _commit(self, state: SinkState, commit: Commit) -> str:
-        added = [_add_action(part, commit.slot) for part in commit.parts]
+    def orphans(self) -> list[Orphan]:
+        """Data files that runs staged and no version of the table holds; VACUUM removes them as well, later."""
+        with store_errors(self.uri):
+            runs = [name for name in names_in(self.uri) if name.startswith(_RUNS)]
+            staged = [file for run in runs for file in files_below(self.uri, run)]
+            known = self._named_in_log() if staged else frozenset()
+            return [Orphan(file.path, file.size, file.modified) for file in staged if file.path not in known]
+
+    def remove(self, paths: Sequence[str]) -> None:
+        """Remove data files that no version of the table holds."""
+        with store_errors(self.uri):
+            remove_files(self.uri, paths)
+
+    def _state(self, table: DeltaTable, sequence: int) -> SinkState:
+        slots = {row[f"partition.{SLOT_COLUMN}"] for row in _added(table)}
+        marks = {slot: table.transaction_version(self._mark(slot)) or None for slot in slots}
+        return SinkState(True, sequence, str(table.version()), marks)
+
+    def _mark(self, slot: str) -> str:
+        """The application transaction whose number is the slot's mark."""
+        return f"{self._application}/{slot}"
+
+    def _commit(self, state: SinkState, commit: Commit) -> SinkState:
         table = _load(self.uri)
         if table is None:
-            return self._create(added, commit)
+            return self._create(commit)
         if not state.exists or table.transaction_version(self._application) != state.sequence:
             raise self._overtaken()
+        actions: list[AddAction | RemoveAction] = [_add_action(part, commit.slot) for part in commit.parts]
+        actions += self._removals(table, commit)
         try:
             table.create_write_transaction(
-                [*added],
-                "overwrite",
+                actions,
+                "append",
                 Schema.from_arrow(self.schema),
                 partition_by=[SLOT_COLUMN],
-                partition_filters=[(SLOT_COLUMN, "=", commit.slot)],
                 commit_properties=self._properties(commit, state.sequence + 1),
             )
         except CommitFailedError:
             raise self._overtaken() from None
-        return str(table.version())
+        return self._state(table, state.sequence + 1)
 
-    def _create(self, added: list[AddAction], commit: Commit) -> str:
+    def _removals(self, table: DeltaTable, commit: Commit) -> list[RemoveAction]:
+        if not commit.removed:
+            return []
+        sizes = {unquote(row["path"]): row["size_bytes"] for row in _added(table)}
+        gone = [path for path in commit.removed if path not in sizes]
+        if gone:
+            raise errors.CommitError(
+                f"{self.uri}: {gone[0]} was rewritten while this run was at work; nothing of it was committed now",
+                hint="run it again",
+            )
+        now, values = time.time_ns() // 1_000_000, {SLOT_COLUMN: commit.slot}
+        return [RemoveAction(quote(path), True, now, sizes[path], dict(values)) for path in commit.removed]
+
+    def _create(self, commit: Commit) -> SinkState:
         """Make the table and its rows in one commit, so that no reader meets an empty table."""
         create_table_with_add_actions(
             self.uri,
             Schema.from_arrow(self.schema),
-            added,
+            [_add_action(part, commit.slot) for part in commit.parts],
             mode="error",
             partition_by=[SLOT_COLUMN],
             description=self._owner.text,
             storage_options=delta_options(self.uri),
             commit_properties=self._properties(commit, 1),
         )
-        return "0"
+        return self._state(DeltaTable(self.uri, version=0, storage_options=delta_options(self.uri)), 1)
 
     def _properties(self, commit: Commit, sequence: int) -> CommitProperties:
+        mark = mark_of(commit.complete_for) if commit.complete_for is not None else 0
         return CommitProperties(
-            custom_metadata={_RUN: commit.run, **commit.metadata},
-            app_transactions=[Transaction(self._application, sequence)],
+            custom_metadata={_RUN: commit.run, _SEQUENCE: str(sequence), **commit.metadata},
+            app_transactions=[Transaction(self._application, sequence), Transaction(self._mark(commit.slot), mark)],
             max_commit_retries=0,  # a retry would land on a state that nobody compared
         )
 
     def _overtaken(self) -> errors.CommitError:
         return errors.CommitError(
-            f"{self.uri}: another run of this job committed first; nothing of this run was written",
-            hint="run it again if the other run's result is not the one you want",
+            f"{self.uri}: another run of this job committed first; nothing of this run was written now",
+            hint="run it again: it goes on from what is there",
         )
 
-    def _version_of(self, run: str) -> str | None:
-        """Version that a run's commit became, if it landed."""
+    def _landed(self, run: str, sequence: int) -> DeltaTable | None:
+        """The table right after a commit of a run, if that one landed."""
         table = _load(self.uri)
-        history = table.history(_COMMITS_SEARCHED) if table else []
-        return next((str(entry["version"]) for entry in history if entry.get(_RUN) == run), None)
+        for entry in table.history(_COMMITS_SEARCHED) if table else []:
+            if (entry.get(_RUN), entry.get(_SEQUENCE)) == (run, str(sequence)):
+                return DeltaTable(self.uri, version=entry["version"], storage_options=delta_options(self.uri))
+        return None
+
+    def _named_in_log(self) -> frozenset[str]:
+        """Paths that any entry of the log adds or removes, or that the newest version holds."""
+        folder = join(self.uri, "_delta_log")
+        entries = [name for name in names_in(folder) if _LOG_ENTRY.fullmatch(name)]
+        lines = [json.loads(line) for name in entries for line in read_bytes(join(folder, name)).splitlines()]
+        named = {action["path"] for line in lines for kind, action in line.items() if kind in ("add", "remove")}
+        table = _load(self.uri)
+        held = {row["path"] for row in _added(table)} if table else set()
+        return frozenset(map(unquote, named | held))
 
 
 def storable(uri: str, schema: pa.Schema) -> pa.Schema:
@@ -222,15 +284,4 @@ def _wider(kind: pa.DataType) -> pa.DataType:
 
 
 def _add_action(part: Part, slot: str) -> AddAction:
-    return AddAction(part.path, part.size, {SLOT_COLUMN: slot}, 0, True, json.dumps(part.statistics))
-
-
-def _slots(table: DeltaTable) -> dict[str, str | None]:
-    """Tell each slot's source version from the statistics of its files."""
-    slots: dict[str, str | None] = {}
-    for row in _added(table):
-        slot = row[f"partition.{SLOT_COLUMN}"]
-        least, greatest = (row.get(f"{bound}.{SOURCE_VERSION_COLUMN}") for bound in ("min", "max"))
-        version = least if least == greatest else None
-        slots[slot] = version if slots.get(slot, version) == version else None
-    return slots
+    return AddAction(quote(part.path), part.size, {SLOT_COLUMN: slot}, 0, True, json.dumps(part.statistics))

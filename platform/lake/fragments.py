@@ -22,13 +22,15 @@ _FOOTERS_AT_ONCE: Final = 16
 class DataFile:
     """One Parquet file of a table. `path` is relative to the table; `rows` is None until the footer is read.
 
-    `constants` are the values of columns that the path or the log holds, not the file.
+    `constants` are the values of columns that the path or the log holds, not the file. `stamp` changes with the
+    file's contents; empty where files never change under their names.
     """
 
     path: str
     size: int
     rows: int | None = None
     constants: Mapping[str, Any] = field(default_factory=dict)
+    stamp: str = ""
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,12 @@ class Fragment:
     size: int
     row_groups: tuple[int, ...] | None = None
     constants: Mapping[str, Any] = field(default_factory=dict)
+    stamp: str = ""
+
+    @property
+    def file(self) -> str:
+        """A name of the file that other contents never have."""
+        return f"{self.path}#{self.stamp}" if self.stamp else self.path
 
 
 @dataclass(frozen=True)
@@ -96,9 +104,20 @@ def fragments_of(uri: str, files: Sequence[DataFile]) -> tuple[Fragment, ...]:
         return tuple(fragment for fragments in cut for fragment in fragments if fragment.rows)
 
 
+def whole_files(uri: str, files: Sequence[DataFile]) -> tuple[Fragment, ...]:
+    """One fragment for each file, whatever its size."""
+
+    def whole(file: DataFile) -> Fragment:
+        rows = read_footer(join(uri, file.path)).num_rows if file.rows is None else file.rows
+        return Fragment(file.path, 0, rows, file.size, None, file.constants, file.stamp)
+
+    with ThreadPoolExecutor(_FOOTERS_AT_ONCE) as pool:
+        return tuple(pool.map(whole, sorted(files, key=lambda file: file.path)))
+
+
 def _cut(uri: str, file: DataFile) -> list[Fragment]:
     if file.rows is not None and file.size <= FRAGMENT_BYTES:
-        return [Fragment(file.path, 0, file.rows, file.size, None, file.constants)]
+        return [Fragment(file.path, 0, file.rows, file.size, None, file.constants, file.stamp)]
     footer = read_footer(join(uri, file.path))
     if file.rows is not None and file.rows != footer.num_rows:
         raise TableError(f"{join(uri, file.path)}: holds {footer.num_rows} rows, the table says {file.rows}")
@@ -123,7 +142,7 @@ def _cut_row_groups(file: DataFile, footer: pq.FileMetaData) -> Iterator[Fragmen
         rows += footer.row_group(group).num_rows
         size = file.size * len(groups) // footer.num_row_groups
         if size >= FRAGMENT_BYTES or group == footer.num_row_groups - 1:
-            yield Fragment(file.path, start, rows, size, tuple(groups), file.constants)
+            yield Fragment(file.path, start, rows, size, tuple(groups), file.constants, file.stamp)
             start, rows, groups = start + rows, 0, []
 
 

@@ -15,27 +15,32 @@ import base64
 import hashlib
 import json
 import re
+from collections.abc import Sequence
 from typing import Any, Final
 
 import pyarrow as pa
 import pyarrow.dataset as pads
 
-from lakebed.platform.errors import CommitError, TableError, TableNotFoundError
-from lakebed.platform.lake.fragments import DataFile, Snapshot, fragments_of
-from lakebed.platform.lake.sink import Commit, Owner, SinkState, check_columns
+from lakebed.platform.errors import CommitError, LakebedError, TableError, TableNotFoundError
+from lakebed.platform.lake.fragments import DataFile, Snapshot, fragments_of, whole_files
+from lakebed.platform.lake.parts import ParquetWriter
+from lakebed.platform.lake.sink import Commit, Orphan, Owner, SinkState, check_columns, mark_of
 from lakebed.platform.lake.storage import (
     create_file,
+    files_below,
     filesystem,
     inner_path,
     join,
     names_in,
     read_bytes,
+    remove_files,
     remove_folder,
     store_errors,
 )
 
 _FOLDER: Final = "_lakebed"
-_FORMAT: Final = "lakebed-manifest-1"
+_FORMAT: Final = "lakebed-manifest-2"
+_RUNS: Final = f"{_FOLDER}/runs"
 _MANIFEST: Final = re.compile(r"manifest-(\d{6,})\.json")
 
 Manifest = dict[str, Any]
@@ -81,7 +86,7 @@ def _open_folder(uri: str) -> Snapshot:
     if not found:
         raise TableNotFoundError(f"{uri}: there are no Parquet files", hint="check the path")
     schema, constants = _schema_and_constants(uri, [path for path, _ in found])
-    files = [DataFile(path, entry["size"], None, constants[path]) for path, entry in found]
+    files = [DataFile(path, entry["size"], None, constants[path], _stamp(entry)) for path, entry in found]
     return Snapshot(uri, "parquet", _fingerprint(found), schema, fragments_of(uri, files))
 
 
@@ -124,11 +129,14 @@ def _decoded(kind: pa.DataType) -> pa.DataType:
 
 def _fingerprint(found: list[tuple[str, dict[str, Any]]]) -> str:
     """Stand in for a version: 16 hex digits that change when a file is added, removed or rewritten."""
-    listing = [
-        (path, entry["size"], str(entry.get("ETag") or entry.get("mtime") or entry.get("LastModified")))
-        for path, entry in found
-    ]
+    listing = [(path, _stamp(entry)) for path, entry in found]
     return f"files-{hashlib.sha256(json.dumps(listing).encode()).hexdigest()[:16]}"
+
+
+def _stamp(entry: dict[str, Any]) -> str:
+    """16 hex digits of a file's size, and of its ETag or its time."""
+    written = str(entry.get("ETag") or entry.get("mtime") or entry.get("LastModified"))
+    return hashlib.sha256(json.dumps([entry["size"], written]).encode()).hexdigest()[:16]
 
 
 class ParquetSink:
@@ -150,37 +158,61 @@ class ParquetSink:
             if manifest["owner"] != self._owner.key:
                 raise self._owner.refuse(self.uri, json.dumps(manifest["description"]))
             check_columns(self.uri, _schema_of(manifest), self.schema)
-            slots = {part["slot"]: part["source_version"] for part in manifest["parts"]}
-            return SinkState(True, sequences[-1], str(sequences[-1]), slots)
+            return SinkState(True, sequences[-1], str(sequences[-1]), manifest["slots"])
 
-    @property
-    def stored_columns(self) -> pa.Schema:
-        """Columns of a data file."""
-        return self.schema
+    def slot(self, state: SinkState, slot: str) -> Snapshot:
+        """Rows of one slot, one fragment for each part."""
+        parts = []
+        if state.exists:
+            with store_errors(self.uri):
+                parts = _read_manifest(self.uri, state.sequence)["parts"]
+        files = [DataFile(part["path"], part["size"], part["rows"]) for part in parts if part["slot"] == slot]
+        return Snapshot(self.uri, "parquet", str(state.sequence), self.schema, whole_files(self.uri, files))
 
-    def folder(self, run: str) -> str:
-        """Folder inside the table that a run stages its parts in."""
-        return f"{_FOLDER}/runs/{run}"
+    def writer(self, run: str, slot: str) -> ParquetWriter:
+        """What stages parts of a run."""
+        return ParquetWriter(self.uri, f"{_RUNS}/{run}", self.schema)
 
-    def commit(self, state: SinkState, commit: Commit) -> str:
-        """Write the next manifest and return its number; raises CommitError, and then nothing has changed."""
+    def commit(self, state: SinkState, commit: Commit) -> SinkState:
+        """Write the next manifest and return its state; raises CommitError, and then nothing has changed."""
         sequence = state.sequence + 1
-        with store_errors(self.uri):
-            manifest = self._next_manifest(state, commit)
-            try:
+        manifest = self._next_manifest(state, commit)
+        try:
+            with store_errors(self.uri):
                 create_file(_manifest_uri(self.uri, sequence), json.dumps(manifest, indent=1).encode())
-            except FileExistsError:
-                if _read_manifest(self.uri, sequence)["run"] != commit.run:
-                    raise CommitError(
-                        f"{self.uri}: another run of this job committed first; nothing of this run was written",
-                        hint="run it again if the other run's result is not the one you want",
-                    ) from None
-        return str(sequence)
+        except (FileExistsError, LakebedError) as error:
+            landed = self._landed(sequence)  # the store's answer may be what was lost
+            if landed is None:
+                raise CommitError(f"{self.uri}: the commit failed: {error}") from error
+            if landed["run"] != commit.run:
+                raise CommitError(
+                    f"{self.uri}: another run of this job committed first; nothing of this run was written now",
+                    hint="run it again: it goes on from what is there",
+                ) from None
+        return SinkState(True, sequence, str(sequence), manifest["slots"])
 
     def discard(self, run: str) -> None:
-        """Remove what a run staged and did not commit."""
+        """Remove what a run staged; only for a run that has committed nothing."""
         with store_errors(self.uri):
-            remove_folder(join(self.uri, self.folder(run)))
+            remove_folder(join(self.uri, f"{_RUNS}/{run}"))
+
+    def orphans(self) -> list[Orphan]:
+        """Data files that runs staged and no manifest names."""
+        with store_errors(self.uri):
+            staged = files_below(self.uri, _RUNS)
+            manifests = [_read_manifest(self.uri, sequence) for sequence in (_sequences(self.uri) if staged else [])]
+            known = {part["path"] for manifest in manifests for part in manifest["parts"]}
+            return [Orphan(file.path, file.size, file.modified) for file in staged if file.path not in known]
+
+    def remove(self, paths: Sequence[str]) -> None:
+        """Remove data files that no version of the table holds."""
+        with store_errors(self.uri):
+            remove_files(self.uri, paths)
+
+    def _landed(self, sequence: int) -> Manifest | None:
+        """The manifest of this number, if there is one."""
+        with store_errors(self.uri):
+            return _read_manifest(self.uri, sequence) if sequence in _sequences(self.uri) else None
 
     def _check_free(self) -> None:
         """Refuse a folder that holds something else; what killed runs left under `_lakebed` does not count."""
@@ -194,16 +226,10 @@ class ParquetSink:
     def _next_manifest(self, state: SinkState, commit: Commit) -> Manifest:
         old = _read_manifest(self.uri, state.sequence)["parts"] if state.exists else []
         new = [
-            {
-                "path": part.path,
-                "rows": part.rows,
-                "size": part.size,
-                "slot": commit.slot,
-                "run": commit.run,
-                "source_version": commit.source_version,
-            }
+            {"path": part.path, "rows": part.rows, "size": part.size, "slot": commit.slot, "run": commit.run}
             for part in commit.parts
         ]
+        mark = None if commit.complete_for is None else mark_of(commit.complete_for)
         return {
             "format": _FORMAT,
             "owner": self._owner.key,
@@ -211,7 +237,8 @@ class ParquetSink:
             "run": commit.run,
             "metadata": dict(commit.metadata),
             "schema": base64.b64encode(self.schema.serialize().to_pybytes()).decode(),
-            "parts": [*(part for part in old if part["slot"] != commit.slot), *new],
+            "slots": {**state.slots, commit.slot: mark},
+            "parts": [*(part for part in old if part["path"] not in set(commit.removed)), *new],
         }
 
 

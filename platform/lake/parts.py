@@ -3,7 +3,7 @@
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -24,24 +24,45 @@ class Part:
     statistics: Mapping[str, Any]
 
 
-def write_part(table_uri: str, folder: str, table: pa.Table, plain: Sequence[str] = ()) -> Part:
-    """Write one data file into `folder` of a table, under a name that no other attempt uses.
+class PartWriter(Protocol):
+    """Stages parts of one slot of a table, in the columns it names. Goes to workers, so it can be pickled."""
 
-    Columns in `plain`, such as vectors, are stored as they are: compressing them costs much and saves nothing.
-    """
-    path = join(folder, f"part-{uuid.uuid4().hex}.parquet")
-    uri = join(table_uri, path)
-    coded = [name for name in table.column_names if name not in plain]
-    with store_errors(uri), filesystem(uri).open(inner_path(uri), "wb") as file:
-        pq.write_table(
-            table,
-            file,
-            compression={**dict.fromkeys(coded, "zstd"), **dict.fromkeys(plain, "none")},
-            use_dictionary=coded or False,
-            write_statistics=coded or False,
-        )
-        size = file.tell()
-    return Part(path, len(table), size, statistics_of(table))
+    @property
+    def columns(self) -> pa.Schema:
+        """Columns of a data file; a staged table must have exactly these."""
+        ...
+
+    def __call__(self, table: pa.Table, plain: Sequence[str] = ()) -> Part:
+        """Write one data file, under a name that no other attempt uses.
+
+        Columns in `plain`, such as vectors, are stored as they are: compressing them costs much and saves nothing.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class ParquetWriter:
+    """Writes Parquet files into `folder` of the table at `uri`."""
+
+    uri: str
+    folder: str
+    columns: pa.Schema
+
+    def __call__(self, table: pa.Table, plain: Sequence[str] = ()) -> Part:
+        """Write one data file."""
+        path = join(self.folder, f"part-{uuid.uuid4().hex}.parquet")
+        uri = join(self.uri, path)
+        coded = [name for name in table.column_names if name not in plain]
+        with store_errors(uri), filesystem(uri).open(inner_path(uri), "wb") as file:
+            pq.write_table(
+                table,
+                file,
+                compression={**dict.fromkeys(coded, "zstd"), **dict.fromkeys(plain, "none")},
+                use_dictionary=coded or False,
+                write_statistics=coded or False,
+            )
+            size = file.tell()
+        return Part(path, len(table), size, statistics_of(table))
 
 
 def statistics_of(table: pa.Table) -> dict[str, Any]:

@@ -1,24 +1,26 @@
 """What a table that is written to promises, whatever its format: parts are staged, one commit makes them visible.
 
-A sink holds the result of one job (its *owner*), in *slots*: one per model digest. A commit replaces the slot of
-its model and leaves the others as they are, so running a job again never doubles a row, and a new model never
-overwrites another's vectors. Of two runs of one job that commit at once, one fails and changes nothing.
+A sink holds the result of one job (its *owner*), in *slots*: one per model digest. A commit adds parts to a slot
+and takes others out of it, in one step; other slots stay as they are, so a new model never overwrites another's
+vectors. Of two runs of one job that commit at once, one fails and changes nothing.
 
 Parts that were staged and never committed are not part of the table for any reader; they only take room.
 """
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Final, Protocol
 
 import pyarrow as pa
 
 from lakebed.platform.errors import TableError
-from lakebed.platform.lake.parts import Part
+from lakebed.platform.lake.fragments import Snapshot
+from lakebed.platform.lake.parts import Part, PartWriter
 
 SLOT_COLUMN: Final = "lb_model_digest"
-SOURCE_VERSION_COLUMN: Final = "lb_source_version"
 
 _ELSEWHERE: Final = "choose another folder for the result"
 
@@ -55,26 +57,44 @@ class Owner:
 
 @dataclass(frozen=True)
 class SinkState:
-    """A sink as a run found it. `sequence` fences: a commit holds only if nobody else's came in between.
+    """A sink as a run found it, or left it. `sequence` fences: a commit holds only if nobody else's came in between.
 
-    `slots` tells which source version each slot's rows came from; None when they are of several.
+    `slots` has the mark of each slot, see `mark_of`; None while a slot is not complete for any source version.
     """
 
     exists: bool
     sequence: int
     version: str | None
-    slots: Mapping[str, str | None]
+    slots: Mapping[str, int | None]
+
+    def is_complete(self, slot: str, source_version: str) -> bool:
+        """Whether a slot holds the whole result of a version of the source."""
+        return self.slots.get(slot) == mark_of(source_version)
 
 
 @dataclass(frozen=True)
 class Commit:
-    """One commit: `parts` become the rows of `slot`. `metadata` is kept with the commit."""
+    """One commit to `slot`: `parts` become part of the table, and those with the paths `removed` do not stay.
 
-    parts: Sequence[Part]
+    `complete_for` is the source version that the slot holds whole from then on; None when it does not yet.
+    `metadata` is kept with the commit.
+    """
+
     slot: str
     run: str
-    source_version: str
-    metadata: Mapping[str, str]
+    parts: Sequence[Part]
+    removed: Sequence[str] = ()
+    complete_for: str | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Orphan:
+    """A data file that no version of a table holds. `path` is relative to the table, `size` in bytes."""
+
+    path: str
+    size: int
+    modified: datetime
 
 
 class Sink(Protocol):
@@ -87,29 +107,44 @@ class Sink(Protocol):
 
     @property
     def schema(self) -> pa.Schema:
-        """Columns of the table."""
-        ...
-
-    @property
-    def stored_columns(self) -> pa.Schema:
-        """Columns of its data files; what workers stage must have exactly these."""
+        """Columns of the table, of types that the format holds without loss."""
         ...
 
     def open(self) -> SinkState:
         """Look at the table; raises TableError when it is another job's, or has other columns."""
         ...
 
-    def folder(self, run: str) -> str:
-        """Folder inside the table that a run stages its parts in."""
+    def slot(self, state: SinkState, slot: str) -> Snapshot:
+        """Rows of one slot, one fragment for each part, whose path a commit can remove; empty when there are none."""
         ...
 
-    def commit(self, state: SinkState, commit: Commit) -> str:
-        """Make parts visible and return the new version; raises CommitError, and then nothing has changed."""
+    def writer(self, run: str, slot: str) -> PartWriter:
+        """What stages parts of a run; it travels to workers."""
+        ...
+
+    def commit(self, state: SinkState, commit: Commit) -> SinkState:
+        """Commit upon `state` and return what the table is now; raises CommitError, and then nothing has changed.
+
+        A commit whose answer was lost and that has landed is a commit that succeeded.
+        """
         ...
 
     def discard(self, run: str) -> None:
-        """Remove what a run staged and did not commit."""
+        """Remove what a run staged; only for a run that has committed nothing."""
         ...
+
+    def orphans(self) -> Sequence[Orphan]:
+        """Data files that runs staged and no version of the table holds; a run at work has some, too."""
+        ...
+
+    def remove(self, paths: Sequence[str]) -> None:
+        """Remove data files that no version of the table holds."""
+        ...
+
+
+def mark_of(source_version: str) -> int:
+    """Name a version of a source by a positive number of 62 bits, which every format can keep beside a slot."""
+    return int.from_bytes(hashlib.sha256(source_version.encode()).digest()[:8], "big") % (2**62 - 1) + 1
 
 
 def check_columns(uri: str, existing: pa.Schema, wanted: pa.Schema) -> None:

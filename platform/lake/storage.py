@@ -6,8 +6,10 @@ Knows nothing of tables.
 import os
 import posixpath
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, Final, NoReturn
 
 import fsspec
@@ -76,6 +78,40 @@ def names_in(uri: str) -> list[str]:
     return sorted(posixpath.basename(path.rstrip("/")) for path in found)
 
 
+@dataclass(frozen=True)
+class StoredFile:
+    """A file below a folder: its path relative to the table, its size in bytes, when it was written."""
+
+    path: str
+    size: int
+    modified: datetime
+
+
+def files_below(uri: str, folder: str) -> list[StoredFile]:
+    """Every file in a folder of a table, and in the folders of that; none when it is not there."""
+    store, root = filesystem(uri), inner_path(uri).rstrip("/") + "/"
+    try:
+        found = store.find(join(root, folder), detail=True)
+    except FileNotFoundError:
+        return []
+    return [
+        StoredFile(path.removeprefix(root), entry["size"], _modified(entry)) for path, entry in sorted(found.items())
+    ]
+
+
+def _modified(entry: dict[str, Any]) -> datetime:
+    at = entry.get("LastModified") or entry["mtime"]
+    return at if isinstance(at, datetime) else datetime.fromtimestamp(at, UTC)
+
+
+def remove_files(uri: str, paths: Sequence[str]) -> None:
+    """Remove files of a table; those that are gone already are no fault."""
+    store = filesystem(uri)
+    for path in paths:
+        with suppress(FileNotFoundError):
+            store.rm_file(inner_path(join(uri, path)))
+
+
 def exists(uri: str) -> bool:
     """Whether a file or a folder is there."""
     return bool(filesystem(uri).exists(inner_path(uri)))
@@ -121,7 +157,7 @@ def store_errors(uri: str) -> Iterator[None]:
     """Turn what the stores and table libraries raise into errors that name the table and what to do."""
     try:
         yield
-    except LakebedError:
+    except (LakebedError, FileExistsError):
         raise
     except Exception as error:
         if not _is_of_a_store(error):
