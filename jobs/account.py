@@ -1,22 +1,39 @@
 """What a run has staged so far, as its driver counts it."""
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from lakebed.jobs.coverage import Coverage
 from lakebed.jobs.encoding import NORM_TOLERANCE
-from lakebed.jobs.staging import Staged
+from lakebed.jobs.staging import Staged, StagedRows
 from lakebed.platform.errors import CommitError, TooManyBadRowsError
 from lakebed.platform.lake.parts import Part
 
 
 @dataclass
-class Account:
-    """What has been staged so far."""
+class Pending:
+    """Parts that are staged and not committed."""
 
-    coverage: Coverage
     parts: list[Part] = field(default_factory=list)
     quarantined: list[Part] = field(default_factory=list)
+
+    def add(self, rows: StagedRows) -> None:
+        """Note what one call staged."""
+        self.parts += [rows.part] if rows.part else []
+        self.quarantined += [rows.quarantine] if rows.quarantine else []
+
+    def __add__(self, other: "Pending") -> "Pending":
+        return Pending(self.parts + other.parts, self.quarantined + other.quarantined)
+
+
+@dataclass
+class Account:
+    """What has been staged so far; `pending` and `held_back` of it are not committed."""
+
+    coverage: Coverage
+    pending: Pending = field(default_factory=Pending)
+    held_back: Pending = field(default_factory=Pending)
     errors: Counter[str] = field(default_factory=Counter)
     example: str | None = None
     good: int = 0
@@ -30,11 +47,11 @@ class Account:
         if not (staged.least_norm >= 1 - NORM_TOLERANCE and staged.greatest_norm <= 1 + NORM_TOLERANCE):
             raise CommitError(
                 f"vectors have lengths from {staged.least_norm:.4g} to {staged.greatest_norm:.4g}, not 1; "
-                "nothing was committed"
+                "nothing more was committed"
             )
         self.coverage.add(staged.ranges)
-        self.parts += [staged.part] if staged.part else []
-        self.quarantined += [staged.quarantine] if staged.quarantine else []
+        self.pending.add(staged.rows)
+        self.held_back.add(staged.held_back)
         self.errors.update(staged.errors)
         self.example = self.example or staged.example
         self.good += staged.good
@@ -43,13 +60,25 @@ class Account:
         self.samples += staged.samples
         self.began = min(self.began, staged.began)
 
-    def check_quarantined(self, limit: float, rows: int) -> None:
-        """Raise TooManyBadRowsError once more than a share `limit` of all `rows` is bad."""
-        if self.bad <= limit * rows:
+    def take_pending(self, *, last: bool) -> Pending:
+        """Give what is to be committed now: with `last`, also what was held back."""
+        taken = self.pending + self.held_back if last else self.pending
+        self.pending = Pending()
+        if last:
+            self.held_back = Pending()
+        return taken
+
+    def uncommitted(self) -> Iterable[Pending]:
+        """Everything that is staged and not committed."""
+        return self.pending, self.held_back
+
+    def check_quarantined(self, limit: float, rows: int, before: int = 0) -> None:
+        """Raise TooManyBadRowsError once more than a share `limit` of all `rows` is bad; `before` were already."""
+        if self.bad + before <= limit * rows:
             return
         reasons = ", ".join(f"{count:,} {code}" for code, count in self.errors.most_common(3))
         raise TooManyBadRowsError(
             f"{self.bad:,} of {self.good + self.bad:,} rows cannot be embedded: {reasons}; at most {limit:.4g} of "
-            f"{rows:,} may be; nothing was committed; for example: {self.example}",
+            f"{rows:,} may be; nothing more was committed; for example: {self.example}",
             hint="check `columns`, or allow more with max_quarantined",
         )

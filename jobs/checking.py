@@ -34,7 +34,7 @@ class CheckedJob:
     @property
     def is_done(self) -> bool:
         """Whether the sink holds this very result."""
-        return self.sink_state.slots.get(self.info.digest) == self.snapshot.version
+        return self.sink_state.is_complete(self.info.digest, self.snapshot.version)
 
     @property
     def lineage(self) -> Lineage:

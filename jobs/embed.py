@@ -1,35 +1,38 @@
-"""The embedding job, as its driver runs it: check everything, embed, account for every row, commit once.
+"""The embedding job, as its driver runs it: check all, see what is there, embed the rest, commit now and then.
 
-The promise: *effectively-once commit, at-least-once compute*. Until the commit nothing is visible; a run that is
-killed leaves files that no reader sees. A run whose result is in the sink already does nothing. Running on a newer
-source version replaces this model's rows; another model's rows stay.
-
-The quarantine table is committed just before the result: a result that is visible has its bad rows on record.
+The promise: *effectively-once commit, at-least-once compute*. What is done is what the tables hold (decision
+0033): a run goes on from there, whether the one before it was killed or read an older version of the source. Rows
+that are gone from the source, or changed in it, leave the table in the last commit. Another model's rows stay.
 """
 
 import hashlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self
 
 from lakebed import __version__
 from lakebed.jobs.account import Account
 from lakebed.jobs.checking import CheckedJob, check_job
+from lakebed.jobs.committing import Committer, Exchange
 from lakebed.jobs.coverage import Coverage
+from lakebed.jobs.done import HeldRows, held_rows
 from lakebed.jobs.plan import plan_job
 from lakebed.jobs.progress import Silent, Watcher
 from lakebed.jobs.report import EmbedReport
 from lakebed.jobs.rows import RowMapping
-from lakebed.jobs.staging import Stager, StagingArea
-from lakebed.platform.cluster import connected
+from lakebed.jobs.staging import Stager
+from lakebed.jobs.units import Unit
+from lakebed.jobs.work import Surplus, UnitSignatures, Work, plan_work
+from lakebed.platform.cluster import Connection, connected
 from lakebed.platform.config.embed import EmbedJob
 from lakebed.platform.encoder.load import ModelSource
 from lakebed.platform.encoder.plan import Budget
-from lakebed.platform.lake.parts import Part
-from lakebed.platform.lake.sink import Commit, Sink
+from lakebed.platform.lake.sink import Sink
 
 if TYPE_CHECKING:
+    from lakebed.jobs.remote import RemoteTasks
     from lakebed.platform.tracking import Run, Tracking
 
 Watch = Callable[[int], AbstractContextManager[Watcher]]
@@ -42,108 +45,173 @@ def run_embed(
     tracking: "Tracking | None" = None,
     watch: Watch | None = None,
     again: bool = False,
+    retry_quarantined: bool = False,
 ) -> EmbedReport:
-    """Run a job to its commit; raises a LakebedError, and then the sink is as it was.
+    """Run a job to its last commit; raises a LakebedError, and then the sink has what was committed before.
 
-    `again` embeds even what the sink holds already. `watch` opens a Watcher for a number of rows.
+    `again` embeds even what the sink holds already, `retry_quarantined` what could not be embedded before. `watch`
+    opens a Watcher for a number of rows.
     """
     started = time.time()
     checked = check_job(job, registry)
-    if checked.is_done and not again:
+    if checked.is_done and not (again or retry_quarantined):
         return _nothing_new(checked, started)
     with _logged(checked, tracking) as run:
-        report = _run(checked, watch or (lambda _: nullcontext(Silent())), started, run.id if run else None)
+        watching = watch or (lambda _: nullcontext(Silent()))
+        report = _Running(checked, started, again, retry_quarantined).run(watching, run.id if run else None)
         if run:
             run.metrics(report.figures())
             run.tags({"lakebed.sink_version": report.sink_version})
     return report
 
 
-def _run(checked: CheckedJob, watch: Watch, started: float, tracking_run: str | None) -> EmbedReport:
-    """Embed, check that every row is accounted for, and commit."""
-    with watch(checked.snapshot.rows) as watcher:
-        with _discarding(checked):
-            account = _embed(checked, watcher)
-            account.coverage.check()
-        watcher.note("committing")
-        version = _commit(checked, account)
-    ended = time.time()
-    return _report(
-        checked,
-        embedded=account.good,
-        quarantined=account.errors,
-        tokens=account.tokens,
-        samples=account.samples,
-        startup_seconds=account.began - started,
-        seconds=ended - account.began,
-        sink_version=version,
-        tracking_run=tracking_run,
-    )
+@dataclass(frozen=True)
+class _Tables:
+    """What the two tables hold of this model."""
 
+    result: HeldRows
+    quarantine: HeldRows
 
-@contextmanager
-def _discarding(checked: CheckedJob) -> Iterator[None]:
-    """Remove what was staged when the run fails before its commit. A killed run cannot; its files are harmless.
-
-    From the commit on nothing is removed: a store may have taken a commit whose answer was lost or interrupted,
-    and then these files are the table.
-    """
-    try:
-        yield
-    except BaseException:
-        checked.sink.discard(checked.run)
-        checked.quarantine.discard(checked.run)
-        raise
-
-
-def _embed(checked: CheckedJob, watcher: Watcher) -> Account:
-    """Run the pipeline to its end, or until too many rows are bad."""
-    job = checked.job
-    account = Account(Coverage(checked.snapshot.fragments))
-    watcher.note("starting", "Ray")
-    with connected(job.cluster) as connection:
-        from lakebed.jobs.pipeline import Embedding, resources, run_pipeline
-
-        plan = plan_job(checked.snapshot, job.compute, resources())
-        detail = f"{checked.snapshot.rows:,} rows with {plan.actors} encoders on {connection.place}"
-        watcher.note("embedding", detail)
-        embedding = Embedding(
-            checked.model.pack(),
-            RowMapping.of(job),
-            checked.dimensions,
-            Budget(job.compute.batch_cost) if job.compute.batch_cost else Budget(),
-            plan.threads,
-            "cuda" if plan.actor_gpus else "cpu",
+    @classmethod
+    def of(cls, checked: CheckedJob) -> Self:
+        slot = checked.info.digest
+        return cls(
+            held_rows(checked.sink.slot(checked.sink_state, slot)),
+            held_rows(checked.quarantine.slot(checked.quarantine_state, slot)),
         )
-        pipeline = run_pipeline(plan, checked.snapshot, embedding, _stager(checked), connection.variables)
-        with closing(pipeline) as accounts:
-            for staged in accounts:
-                account.add(staged)
-                watcher.advance(staged.good + staged.bad, staged.bad)
-                account.check_quarantined(job.max_quarantined, checked.snapshot.rows)
-    return account
 
 
-def _stager(checked: CheckedJob) -> Stager:
-    def area(sink: Sink) -> StagingArea:
-        return StagingArea(sink.uri, sink.folder(checked.run), sink.stored_columns)
+class _Running:
+    """One run of a checked job."""
 
-    return Stager(area(checked.sink), area(checked.quarantine), checked.lineage, checked.snapshot.fragments)
+    def __init__(self, checked: CheckedJob, started: float, again: bool, retry_quarantined: bool) -> None:
+        self._checked = checked
+        self._started = started
+        self._again = again
+        self._retry = retry_quarantined
+        self._mapping = RowMapping.of(checked.job)
 
+    def run(self, watch: Watch, tracking_run: str | None) -> EmbedReport:
+        """Embed what is to be embedded, check that every row is accounted for, and commit."""
+        with connected(self._checked.job.cluster) as connection:
+            tasks = self._tasks(connection)
+            tables = _Tables.of(self._checked)
+            work = self._work(tables, tasks)
+            account, committer = Account(Coverage(work.units)), self._committer()
+            with watch(work.rows) as watcher:
+                try:
+                    if work.units:
+                        self._embed(work, account, committer, watcher, connection)
+                    watcher.note("committing")
+                    exchanges = self._exchanges(tables, work, tasks)
+                except BaseException:
+                    committer.discard(account)
+                    raise
+                committer.commit_last(account, *exchanges, self._checked.snapshot.version)
+        return self._report(work, account, committer, tracking_run)
 
-def _commit(checked: CheckedJob, account: Account) -> str:
-    def commit(parts: list[Part]) -> Commit:
+    def _tasks(self, connection: Connection) -> "RemoteTasks":
+        from lakebed.jobs.pipeline import resources
+        from lakebed.jobs.remote import RemoteTasks
+
+        return RemoteTasks(max(1, int(resources().cpus)), 1, connection.variables)
+
+    def _work(self, tables: _Tables, tasks: "RemoteTasks") -> Work:
+        def compare(units: Sequence[Unit]) -> Iterator[UnitSignatures]:
+            from lakebed.jobs.remote import compare_units
+
+            return compare_units(tasks, self._checked.snapshot, self._mapping, self._checked.sink.schema, units)
+
+        return plan_work(
+            self._checked.snapshot,
+            tables.result,
+            tables.quarantine,
+            self._checked.job.columns,
+            compare,
+            again=self._again,
+            retry=self._retry,
+        )
+
+    def _committer(self) -> Committer:
+        checked = self._checked
         metadata = {
             "lakebed.model": checked.model.reference,
             "lakebed.model_digest": checked.info.digest,
             "lakebed.source_version": checked.snapshot.version,
             "lakebed.version": __version__,
         }
-        return Commit(parts, checked.info.digest, checked.run, checked.snapshot.version, metadata)
+        return Committer(
+            (checked.sink, checked.sink_state),
+            (checked.quarantine, checked.quarantine_state),
+            checked.info.digest,
+            checked.run,
+            metadata,
+        )
 
-    if account.quarantined or checked.info.digest in checked.quarantine_state.slots:
-        checked.quarantine.commit(checked.quarantine_state, commit(account.quarantined))
-    return checked.sink.commit(checked.sink_state, commit(account.parts))
+    def _embed(
+        self, work: Work, account: Account, committer: Committer, watcher: Watcher, connection: Connection
+    ) -> None:
+        """Run the pipeline to its end, or until too many rows are bad; commit what is staged now and then."""
+        from lakebed.jobs.pipeline import Embedding, UnitSource, resources, run_pipeline
+
+        checked, job = self._checked, self._checked.job
+        plan = plan_job(work.units, job.compute, resources())
+        rest = f" left of {checked.snapshot.rows:,}" if work.held else ""
+        watcher.note("embedding", f"{work.rows:,} rows{rest} with {plan.actors} encoders on {connection.place}")
+        embedding = Embedding(
+            checked.model.pack(),
+            self._mapping,
+            checked.dimensions,
+            Budget(job.compute.batch_cost) if job.compute.batch_cost else Budget(),
+            plan.threads,
+            "cuda" if plan.actor_gpus else "cpu",
+        )
+        source = UnitSource(checked.snapshot, work.units, job.columns.read, plan.batch_rows)
+        stager = Stager(self._writer(checked.sink), self._writer(checked.quarantine), checked.lineage, work.units)
+        committed = time.monotonic()
+        with closing(run_pipeline(plan, source, embedding, stager, connection.variables)) as accounts:
+            for staged in accounts:
+                account.add(staged)
+                watcher.advance(staged.good + staged.bad, staged.bad)
+                account.check_quarantined(job.max_quarantined, checked.snapshot.rows, work.rejected)
+                if time.monotonic() - committed >= job.compute.commit_seconds:
+                    committer.commit_some(account)
+                    committed = time.monotonic()
+
+    def _exchanges(self, tables: _Tables, work: Work, tasks: "RemoteTasks") -> tuple[Exchange, Exchange]:
+        """Write parts again that rows are to be removed from."""
+        checked = self._checked
+        return (
+            self._exchange(tables.result, work.surplus, checked.sink, tasks),
+            self._exchange(tables.quarantine, work.surplus_rejected, checked.quarantine, tasks),
+        )
+
+    def _exchange(self, held: HeldRows, surplus: Surplus, sink: Sink, tasks: "RemoteTasks") -> Exchange:
+        from lakebed.jobs.remote import parts_without
+
+        parts = list(parts_without(tasks, held.snapshot, surplus, self._writer(sink)))
+        return Exchange(parts, tuple(surplus))
+
+    def _writer(self, sink: Sink) -> Any:
+        return sink.writer(self._checked.run, self._checked.info.digest)
+
+    def _report(self, work: Work, account: Account, committer: Committer, tracking_run: str | None) -> EmbedReport:
+        ended = time.time()
+        began = min(account.began, ended)
+        return _report(
+            self._checked,
+            held=work.held,
+            embedded=account.good,
+            removed=work.removed,
+            commits=len(committer.commits),
+            quarantined=account.errors,
+            tokens=account.tokens,
+            samples=account.samples,
+            startup_seconds=began - self._started,
+            seconds=ended - began,
+            sink_version=committer.result_state.version or "",
+            tracking_run=tracking_run,
+        )
 
 
 @contextmanager
@@ -177,7 +245,10 @@ def _logged(checked: CheckedJob, tracking: "Tracking | None") -> "Iterator[Run |
 def _nothing_new(checked: CheckedJob, started: float) -> EmbedReport:
     return _report(
         checked,
+        held=checked.snapshot.rows,
         embedded=0,
+        removed=0,
+        commits=0,
         quarantined={},
         tokens=0,
         samples=0,

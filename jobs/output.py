@@ -19,9 +19,16 @@ from lakebed.platform.lake.fragments import Snapshot
 UNIT: Final = "_unit"
 POSITION: Final = "_position"
 ERROR_CODE: Final = "lb_error_code"
+KEY: Final = "lb_key"
 TOKENS: Final = "_tokens"
 SAMPLES: Final = "_samples"
 BEGAN: Final = "_began"
+
+FILE: Final = "lb_file"
+PLACE: Final = "lb_position"
+"""Where a row lies in the source: its data file, and its position in it. What is done is told from these."""
+
+_PLACE: Final = (pa.field(FILE, pa.string()), pa.field(PLACE, pa.int64()))
 
 _LINEAGE: Final = (
     pa.field("lb_model", pa.string()),
@@ -52,7 +59,7 @@ def result_schema(snapshot: Snapshot, columns: ColumnsConfig, dimensions: int) -
     """Columns of the table of vectors."""
     copied = [snapshot.field(name).with_nullable(True) for name in columns.copied]
     return pa.schema(
-        [*copied, pa.field("lb_key", pa.string()), *_LINEAGE, pa.field(EMBEDDING, vector_type(dimensions))]
+        [*copied, pa.field(KEY, pa.string()), *_PLACE, *_LINEAGE, pa.field(EMBEDDING, vector_type(dimensions))]
     )
 
 
@@ -62,8 +69,7 @@ def quarantine_schema(snapshot: Snapshot, columns: ColumnsConfig) -> pa.Schema:
     return pa.schema(
         [
             *keys,
-            pa.field("lb_file", pa.string()),
-            pa.field("lb_position", pa.int64()),
+            *_PLACE,
             pa.field(ERROR_CODE, pa.string()),
             pa.field("lb_error", pa.string()),
             *_LINEAGE,
@@ -79,9 +85,7 @@ def embedded_table(
     bad[list(embedded.errors)] = True
     columns = {name: rows.column(name) for name in (UNIT, POSITION, *copied)}
     columns |= {
-        "lb_key": pa.array(
-            [item.content_key() if isinstance(item, Item) else None for item in items], pa.string()
-        ),
+        KEY: pa.array([item.content_key() if isinstance(item, Item) else None for item in items], pa.string()),
         ERROR_CODE: pa.array([_code(embedded, place) for place in range(len(rows))], pa.string()),
         "lb_error": pa.array([_message(embedded, place) for place in range(len(rows))], pa.string()),
         TOKENS: pa.array(np.where(bad, 0, embedded.tokens)),

@@ -9,7 +9,7 @@ import os
 import pickle
 import sys
 import time
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final
@@ -26,8 +26,10 @@ from ray.exceptions import RayError
 from lakebed.jobs.encoding import RowEmbedder
 from lakebed.jobs.output import POSITION, UNIT, embedded_table
 from lakebed.jobs.plan import Plan, Resources
+from lakebed.jobs.ranges import members
 from lakebed.jobs.rows import RowMapping
 from lakebed.jobs.staging import Staged, Stager
+from lakebed.jobs.units import Unit
 from lakebed.platform.encoder.load import Model
 from lakebed.platform.encoder.plan import Budget
 from lakebed.platform.errors import JobFailedError, LakebedError
@@ -49,6 +51,52 @@ class Embedding:
     device: Any
 
 
+class UnitSource(Datasource):
+    """Units of a snapshot as read tasks; each row carries its unit and its position in its file."""
+
+    def __init__(
+        self, snapshot: Snapshot, units: Sequence[Unit], columns: tuple[str, ...], batch_rows: int
+    ) -> None:
+        self._snapshot = snapshot
+        self._units = units
+        self._columns = columns
+        self._batch_rows = batch_rows
+
+    def estimate_inmemory_data_size(self) -> int | None:
+        """Leave it open; blocks are cut by rows."""
+        return None
+
+    def get_read_tasks(
+        self, parallelism: int, per_task_row_limit: int | None = None, data_context: DataContext | None = None
+    ) -> list[ReadTask]:
+        """One task per unit."""
+        bare = replace(self._snapshot, fragments=())  # a task needs its own fragment only
+        return [
+            ReadTask(
+                partial(read_unit, bare, number, unit, self._columns, self._batch_rows),
+                BlockMetadata(num_rows=unit.rows, size_bytes=None, input_files=None, exec_stats=None),
+            )
+            for number, unit in enumerate(self._units)
+        ]
+
+
+def read_unit(
+    snapshot: Snapshot, number: int, unit: Unit, columns: tuple[str, ...], batch_rows: int
+) -> Iterator[pa.Table]:
+    """Read the rows of one unit of a snapshot, with its number and their positions."""
+    position = unit.fragment.start
+    for table in snapshot.read(unit.fragment, columns, batch_rows):
+        positions = np.arange(position, position + len(table))
+        position += len(table)
+        wanted = members(unit.todo, positions)
+        if not wanted.any():
+            continue
+        if not wanted.all():
+            table, positions = table.filter(pa.array(wanted)), positions[wanted]
+        table = table.append_column(UNIT, pa.array(np.full(len(table), number, np.int32)))
+        yield table.append_column(POSITION, pa.array(positions))
+
+
 def resources() -> Resources:
     """Return what the connected cluster has now."""
     have = ray.cluster_resources()  # type: ignore[no-untyped-call]  # Ray ships part of its types
@@ -56,14 +104,14 @@ def resources() -> Resources:
 
 
 def run_pipeline(
-    plan: Plan, snapshot: Snapshot, embedding: Embedding, stager: Stager, variables: Mapping[str, str]
+    plan: Plan, source: UnitSource, embedding: Embedding, stager: Stager, variables: Mapping[str, str]
 ) -> Generator[Staged]:
-    """Run a plan; yields an account of each staged part as it is written. Closing it stops the work.
+    """Embed the rows of a source; yields an account of each part as it is staged. Closing it ends the work.
 
     `variables` are set in the environment of every worker.
     """
     with DataContext.current(_context()):
-        accounts = _dataset(plan, snapshot, embedding, stager, variables)
+        accounts = _dataset(plan, source, embedding, stager, variables)
         batches = iter(accounts.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0))
         try:
             for batch in batches:
@@ -74,9 +122,8 @@ def run_pipeline(
 
 
 def _dataset(
-    plan: Plan, snapshot: Snapshot, embedding: Embedding, stager: Stager, variables: Mapping[str, str]
+    plan: Plan, source: UnitSource, embedding: Embedding, stager: Stager, variables: Mapping[str, str]
 ) -> Any:
-    source = FragmentSource(snapshot, embedding.mapping.columns.read, plan.batch_rows)
     rows = ray.data.read_datasource(
         source, num_cpus=plan.io_cpus, override_num_blocks=plan.blocks, runtime_env=_environment(variables)
     )
@@ -111,47 +158,6 @@ def _pool(plan: Plan) -> ActorPoolStrategy:
             size=plan.actors, max_concurrent_calls_per_actor=2, enable_true_multi_threading=True
         )
     return ActorPoolStrategy(size=plan.actors)
-
-
-class FragmentSource(Datasource):
-    """A snapshot's fragments as read tasks; each row carries its unit and its position in it."""
-
-    def __init__(self, snapshot: Snapshot, columns: tuple[str, ...], batch_rows: int) -> None:
-        self._snapshot = snapshot
-        self._columns = columns
-        self._batch_rows = batch_rows
-
-    def estimate_inmemory_data_size(self) -> int | None:
-        """Leave it open; blocks are cut by rows."""
-        return None
-
-    def get_read_tasks(
-        self, parallelism: int, per_task_row_limit: int | None = None, data_context: DataContext | None = None
-    ) -> list[ReadTask]:
-        """One task per fragment."""
-        return [
-            ReadTask(
-                partial(
-                    read_unit,
-                    replace(self._snapshot, fragments=(fragment,)),
-                    unit,
-                    self._columns,
-                    self._batch_rows,
-                ),
-                BlockMetadata(num_rows=fragment.rows, size_bytes=None, input_files=None, exec_stats=None),
-            )
-            for unit, fragment in enumerate(self._snapshot.fragments)
-        ]
-
-
-def read_unit(snapshot: Snapshot, unit: int, columns: tuple[str, ...], batch_rows: int) -> Iterator[pa.Table]:
-    """Read a snapshot of one fragment."""
-    position = 0
-    for table in snapshot.read(snapshot.fragments[0], columns, batch_rows):
-        stop = position + len(table)
-        table = table.append_column(UNIT, pa.array(np.full(len(table), unit, np.int32)))
-        yield table.append_column(POSITION, pa.array(np.arange(position, stop)))
-        position = stop
 
 
 class EmbedBatches:

@@ -4,12 +4,13 @@ Rows per batch: large batches sort well by length and cost few calls; but every 
 last one to finish holds up the rest, and a batch of long series must fit into memory.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from lakebed.jobs.units import Unit
 from lakebed.platform.config.embed import ComputeConfig
 from lakebed.platform.errors import ConfigError
-from lakebed.platform.lake.fragments import Snapshot
 
 _BATCHES_PER_ACTOR: Final = 8
 _LEAST_BATCH: Final = 32
@@ -42,12 +43,13 @@ class Plan:
     blocks: int
 
 
-def plan_job(snapshot: Snapshot, compute: ComputeConfig, resources: Resources) -> Plan:
+def plan_job(units: Sequence[Unit], compute: ComputeConfig, resources: Resources) -> Plan:
     """Cut a job up; raises ConfigError when the cluster has not what the job asks for."""
     actors = _actors(compute, resources)
-    batch_rows = _batch_rows(snapshot, compute.batch_rows, actors)
-    part_rows = compute.part_rows or min(_MOST_PART_ROWS, max(batch_rows, snapshot.rows // _FILES_PER_JOB))
-    batches = -(-snapshot.rows // batch_rows)
+    rows = sum(unit.rows for unit in units)
+    batch_rows = _batch_rows(rows, sum(unit.size for unit in units), compute.batch_rows, actors)
+    part_rows = compute.part_rows or min(_MOST_PART_ROWS, max(batch_rows, rows // _FILES_PER_JOB))
+    batches = -(-rows // batch_rows)
     return Plan(
         actors=min(actors, max(1, batches)),
         threads=compute.threads,
@@ -56,7 +58,7 @@ def plan_job(snapshot: Snapshot, compute: ComputeConfig, resources: Resources) -
         io_cpus=compute.io_cpus,
         batch_rows=batch_rows,
         part_rows=part_rows,
-        blocks=max(len(snapshot.fragments), batches),
+        blocks=max(len(units), batches),
     )
 
 
@@ -75,8 +77,7 @@ def _actors(compute: ComputeConfig, resources: Resources) -> int:
     return max(1, int(resources.cpus // compute.threads))
 
 
-def _batch_rows(snapshot: Snapshot, most: int, actors: int) -> int:
-    size = sum(fragment.size for fragment in snapshot.fragments)
-    fair = -(-snapshot.rows // (actors * _BATCHES_PER_ACTOR))
-    fitting = _BATCH_BYTES * snapshot.rows // max(1, size)
+def _batch_rows(rows: int, size: int, most: int, actors: int) -> int:
+    fair = -(-rows // (actors * _BATCHES_PER_ACTOR))
+    fitting = _BATCH_BYTES * rows // max(1, size)
     return max(1, min(most, fitting, max(_LEAST_BATCH, fair)))

@@ -62,6 +62,12 @@ def without(whole: Ranges, taken: Ranges) -> Ranges:
     return tuple(left)
 
 
+def within(ranges: Ranges, first: int, last: int) -> Ranges:
+    """Positions from `first` to `last` of the ranges."""
+    cut = ((max(start, first), min(stop, last)) for start, stop in ranges)
+    return tuple((start, stop) for start, stop in cut if start < stop)
+
+
 def members(ranges: Ranges, positions: Positions) -> Mask:
     """Which positions lie in the ranges."""
     if not ranges:

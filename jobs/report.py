@@ -18,7 +18,10 @@ class EmbedReport:
     source: str
     source_version: str
     rows: int
+    held: int
     embedded: int
+    removed: int
+    commits: int
     quarantined: Mapping[str, int]
     tokens: int
     samples: int
@@ -44,13 +47,16 @@ class EmbedReport:
         """Return the numbers, flat."""
         return {
             "rows": self.rows,
+            "held": self.held,
+            "removed": self.removed,
+            "commits": self.commits,
             "embedded": self.embedded,
             "quarantined": self.bad,
             "tokens": self.tokens,
             "samples": self.samples,
             "startup_seconds": round(self.startup_seconds, 3),
             "seconds": round(self.seconds, 3),
-            "rows_per_second": round(self.per_second(self.rows), 2),
+            "rows_per_second": round(self.per_second(self.embedded + self.bad), 2),
             "tokens_per_second": round(self.per_second(self.tokens), 2),
             "samples_per_second": round(self.per_second(self.samples), 2),
         }
@@ -90,15 +96,21 @@ class EmbedReport:
         lines = [
             ("model", f"{self.model}  {self.digest[:12]}  {self.dimensions} dimensions"),
             ("source", f"{self.source}  version {self.source_version}"),
-            ("rows", f"{self.rows:,}  {self.embedded:,} embedded, {self.bad:,} quarantined{where}"),
+            ("rows", f"{self.rows:,}  {self._told()}, {self.bad:,} quarantined{where}"),
             ("time", f"{self.seconds:,.1f} s  after {self.startup_seconds:,.1f} s of start-up"),
             ("rate", self._rates()),
             ("vectors", f"{self.sink}  version {self.sink_version}"),
         ]
         return [*lines, ("mlflow run", self.tracking_run)] if self.tracking_run else lines
 
+    def _told(self) -> str:
+        """What became of the rows that are not quarantined."""
+        held = f"{self.held:,} there already, " if self.held else ""
+        removed = f", {self.removed:,} removed" if self.removed else ""
+        return f"{held}{self.embedded:,} embedded{removed}"
+
     def _rates(self) -> str:
-        rates = [f"{self.per_second(self.rows):,.0f} rows/s"]
+        rates = [f"{self.per_second(self.embedded + self.bad):,.0f} rows/s"]
         if self.tokens:
             rates.append(f"{self.per_second(self.tokens):,.0f} tokens/s")
         if self.samples:

@@ -1,22 +1,22 @@
 """From embedded rows to data files that nobody sees yet, and a short account of them for the driver.
 
-Runs on workers; knows the sinks' folders and columns, not how they commit.
+Runs on workers; knows the sinks' columns, not how they commit.
 """
 
 import time
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lakebed.jobs.coverage import Range, ranges_of
 from lakebed.jobs.output import (
     BEGAN,
     ERROR_CODE,
+    FILE,
+    PLACE,
     POSITION,
     SAMPLES,
     TOKENS,
@@ -25,35 +25,18 @@ from lakebed.jobs.output import (
     vectors_of,
     with_lineage,
 )
+from lakebed.jobs.ranges import Ranges, ranges_of
+from lakebed.jobs.units import Unit
 from lakebed.platform.config.embed import EMBEDDING
-from lakebed.platform.lake.fragments import Fragment
-from lakebed.platform.lake.parts import Part, write_part
+from lakebed.platform.lake.parts import Part, PartWriter
 
 
 @dataclass(frozen=True)
-class StagingArea:
-    """Where a worker puts files of one table: the table's folder, a run's folder in it, the columns."""
-
-    uri: str
-    folder: str
-    columns: pa.Schema
-
-
-@dataclass(frozen=True)
-class Staged:
-    """What one call staged. `began` and `ended` are when its first row was begun and its last file written."""
+class StagedRows:
+    """What one call staged of rows that may be committed together."""
 
     part: Part | None
     quarantine: Part | None
-    ranges: list[Range]
-    errors: Mapping[str, int]
-    example: str | None
-    tokens: int
-    samples: int
-    least_norm: float
-    greatest_norm: float
-    began: float
-    ended: float
 
     @property
     def good(self) -> int:
@@ -67,13 +50,43 @@ class Staged:
 
 
 @dataclass(frozen=True)
-class Stager:
-    """Writes embedded rows to the two tables' staging areas."""
+class Staged:
+    """What one call staged. `held_back` are rows for the last commit, `ranges` positions by unit.
 
-    result: StagingArea
-    quarantine: StagingArea
+    `began` and `ended` are when its first row was begun and its last file written.
+    """
+
+    rows: StagedRows
+    held_back: StagedRows
+    ranges: Mapping[int, Ranges]
+    errors: Mapping[str, int]
+    example: str | None
+    tokens: int
+    samples: int
+    least_norm: float
+    greatest_norm: float
+    began: float
+    ended: float
+
+    @property
+    def good(self) -> int:
+        """Rows with a vector."""
+        return self.rows.good + self.held_back.good
+
+    @property
+    def bad(self) -> int:
+        """Rows that were quarantined."""
+        return self.rows.bad + self.held_back.bad
+
+
+@dataclass(frozen=True)
+class Stager:
+    """Writes embedded rows of `units` to the staging areas of the two tables."""
+
+    result: PartWriter
+    quarantine: PartWriter
     lineage: Lineage
-    fragments: tuple[Fragment, ...]
+    units: tuple[Unit, ...]
 
     def __call__(self, rows: pa.Table) -> Staged:
         """Write the good rows and the bad rows, each to a file of its own."""
@@ -81,9 +94,9 @@ class Stager:
         good, bad = rows.filter(pc.invert(failed)), rows.filter(failed)
         norms = np.linalg.norm(vectors_of(good.column(EMBEDDING)).astype(np.float64), axis=1)
         return Staged(
-            part=self._write(self.result, good, plain=(EMBEDDING,)),
-            quarantine=self._write(self.quarantine, self._with_place(bad)),
-            ranges=ranges_of(rows.column(UNIT).to_pylist(), rows.column(POSITION).to_pylist()),
+            rows=self._written(good, bad, held_back=False),
+            held_back=self._written(good, bad, held_back=True),
+            ranges=_ranges(rows),
             errors=Counter(bad.column(ERROR_CODE).to_pylist()),
             example=bad.column("lb_error")[0].as_py() if len(bad) else None,
             tokens=pc.sum(rows.column(TOKENS)).as_py() or 0,
@@ -94,15 +107,32 @@ class Stager:
             ended=time.time(),
         )
 
-    def _write(self, area: StagingArea, rows: pa.Table, plain: tuple[str, ...] = ()) -> Part | None:
+    def _written(self, good: pa.Table, bad: pa.Table, *, held_back: bool) -> StagedRows:
+        return StagedRows(
+            self._write(self.result, self._chosen(good, held_back), plain=(EMBEDDING,)),
+            self._write(self.quarantine, self._chosen(bad, held_back)),
+        )
+
+    def _chosen(self, rows: pa.Table, held_back: bool) -> pa.Table:
+        """Rows of the units that are held back, or of the others."""
+        if not any(unit.held_back for unit in self.units):
+            return rows.slice(0, 0) if held_back else rows
+        chosen = np.array([unit.held_back is held_back for unit in self.units])
+        return rows.filter(pa.array(chosen[rows.column(UNIT).to_numpy()]))
+
+    def _write(self, writer: PartWriter, rows: pa.Table, plain: tuple[str, ...] = ()) -> Part | None:
         if not len(rows):
             return None
-        return write_part(area.uri, area.folder, with_lineage(rows, self.lineage, area.columns), plain)
+        return writer(with_lineage(self._with_place(rows), self.lineage, writer.columns), plain)
 
     def _with_place(self, rows: pa.Table) -> pa.Table:
         """Say where in the source each row lies: its file, and its position in that file."""
-        fragments = [self.fragments[unit] for unit in rows.column(UNIT).to_pylist()]
-        starts = pa.array([fragment.start for fragment in fragments], pa.int64())
-        files: Any = pa.array([fragment.path for fragment in fragments], pa.string())
-        rows = rows.append_column("lb_file", files)
-        return rows.append_column("lb_position", pc.add(rows.column(POSITION), starts))
+        files = pa.array([unit.fragment.file for unit in self.units], pa.string())
+        indices = rows.column(UNIT).combine_chunks()
+        rows = rows.append_column(FILE, files.take(indices))
+        return rows.append_column(PLACE, rows.column(POSITION))
+
+
+def _ranges(rows: pa.Table) -> dict[int, Ranges]:
+    units, positions = rows.column(UNIT).to_numpy(), rows.column(POSITION).to_numpy()
+    return {int(unit): ranges_of(positions[units == unit]) for unit in np.unique(units)}

@@ -17,7 +17,7 @@ Held = Mapping[str, Ranges]
 
 @dataclass(frozen=True)
 class Unit:
-    """Positions `todo` of the file that `fragment` is of. `held_back`: its rows replace others in the last commit."""
+    """Positions `todo` of the file that `fragment` is of. `held_back`: its rows wait for the last commit."""
 
     fragment: Fragment
     todo: Ranges

@@ -82,6 +82,9 @@ class ComputeConfig(Config):
     part_rows: int | None = Field(default=None, ge=1)
     """Rows of one data file. Default: by the size of the table, at most 65,536."""
 
+    commit_seconds: float = Field(default=300, gt=0)
+    """Seconds between commits: what is staged becomes visible, and a run that dies loses no more than that."""
+
     io_cpus: float = Field(default=0.2, gt=0)
     """CPUs that one reading or writing task reserves; they mostly wait for the store."""
 

@@ -140,7 +140,7 @@ class DeltaSink:
         return ParquetWriter(self.uri, f"{_RUNS}{run}", columns)
 
     def commit(self, state: SinkState, commit: Commit) -> SinkState:
-        """Commit upon `state` and return what the table is now; raises CommitError, and then nothing has changed."""
+        """Commit upon `state`; return what the table is now. Raises CommitError, and then nothing has changed."""
         try:
             with store_errors(self.uri):
                 return self._commit(state, commit)
@@ -197,6 +197,7 @@ class DeltaSink:
             )
         except CommitFailedError:
             raise self._overtaken() from None
+        table.load_as_version(table.version() + 1)  # it was committed upon; the handle does not say so by itself
         return self._state(table, state.sequence + 1)
 
     def _removals(self, table: DeltaTable, commit: Commit) -> list[RemoveAction]:
@@ -230,7 +231,10 @@ class DeltaSink:
         mark = mark_of(commit.complete_for) if commit.complete_for is not None else 0
         return CommitProperties(
             custom_metadata={_RUN: commit.run, _SEQUENCE: str(sequence), **commit.metadata},
-            app_transactions=[Transaction(self._application, sequence), Transaction(self._mark(commit.slot), mark)],
+            app_transactions=[
+                Transaction(self._application, sequence),
+                Transaction(self._mark(commit.slot), mark),
+            ],
             max_commit_retries=0,  # a retry would land on a state that nobody compared
         )
 

@@ -200,7 +200,9 @@ class ParquetSink:
         """Data files that runs staged and no manifest names."""
         with store_errors(self.uri):
             staged = files_below(self.uri, _RUNS)
-            manifests = [_read_manifest(self.uri, sequence) for sequence in (_sequences(self.uri) if staged else [])]
+            manifests = [
+                _read_manifest(self.uri, sequence) for sequence in (_sequences(self.uri) if staged else [])
+            ]
             known = {part["path"] for manifest in manifests for part in manifest["parts"]}
             return [Orphan(file.path, file.size, file.modified) for file in staged if file.path not in known]
 

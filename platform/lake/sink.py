@@ -57,7 +57,7 @@ class Owner:
 
 @dataclass(frozen=True)
 class SinkState:
-    """A sink as a run found it, or left it. `sequence` fences: a commit holds only if nobody else's came in between.
+    """A sink as a run found or left it. `sequence` fences: a commit holds only if nobody else's came in between.
 
     `slots` has the mark of each slot, see `mark_of`; None while a slot is not complete for any source version.
     """
@@ -115,7 +115,7 @@ class Sink(Protocol):
         ...
 
     def slot(self, state: SinkState, slot: str) -> Snapshot:
-        """Rows of one slot, one fragment for each part, whose path a commit can remove; empty when there are none."""
+        """Rows of one slot, one fragment for each part, by whose path a commit can remove it; maybe none."""
         ...
 
     def writer(self, run: str, slot: str) -> PartWriter:

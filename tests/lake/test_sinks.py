@@ -8,10 +8,11 @@ from deltalake import DeltaTable, write_deltalake
 
 from lakebed.platform.config.storage import SinkConfig, TableConfig, TableFormat
 from lakebed.platform.errors import CommitError, TableError, TableNotFoundError
+from lakebed.platform.lake import parquet
 from lakebed.platform.lake.fragments import read_all
-from lakebed.platform.lake.parts import Part, write_part
-from lakebed.platform.lake.sink import Commit, Owner, Sink
-from lakebed.platform.lake.storage import delta_options, join, names_in
+from lakebed.platform.lake.parts import Part
+from lakebed.platform.lake.sink import Commit, Owner, Sink, SinkState
+from lakebed.platform.lake.storage import delta_options
 from lakebed.platform.lake.tables import open_sink, open_table
 
 Place = Callable[[str], str]
@@ -36,17 +37,26 @@ def sink_at(uri: str, kind: TableFormat, owner: Owner = OWNER, schema: pa.Schema
     return open_sink(SinkConfig(uri=uri, format=kind), schema, owner)
 
 
-def stage(sink: Sink, run: str, ids: Sequence[int], slot: str = "m1", version: str = "0") -> list[Part]:
+def stage(sink: Sink, run: str, ids: Sequence[int], slot: str = "m1") -> list[Part]:
     vectors = pa.FixedSizeListArray.from_arrays(pa.array([0.6, 0.8] * len(ids), pa.float32()), 2)
     rows = pa.table(
-        [pa.array(ids), pa.array([slot] * len(ids)), pa.array([version] * len(ids)), vectors], schema=SCHEMA
+        [pa.array(ids), pa.array([slot] * len(ids)), pa.array(["0"] * len(ids)), vectors], schema=SCHEMA
     )
-    return [write_part(sink.uri, sink.folder(run), rows.select(sink.stored_columns.names), ["embedding"])]
+    writer = sink.writer(run, slot)
+    return [writer(rows.select(writer.columns.names), ["embedding"])]
 
 
-def commit(sink: Sink, run: str, ids: Sequence[int], slot: str = "m1", version: str = "0") -> str:
-    parts = stage(sink, run, ids, slot, version)
-    return sink.commit(sink.open(), Commit(parts, slot, run, version, {"lakebed.note": "x"}))
+def commit(sink: Sink, run: str, ids: Sequence[int], slot: str = "m1", version: str | None = "0") -> SinkState:
+    """Commit rows as the whole of a slot: what it held goes."""
+    state = sink.open()
+    return sink.commit(state, of(sink, state, run, ids, slot, version))
+
+
+def of(
+    sink: Sink, state: SinkState, run: str, ids: Sequence[int], slot: str = "m1", version: str | None = "0"
+) -> Commit:
+    gone = [part.path for part in sink.slot(state, slot).fragments]
+    return Commit(slot, run, stage(sink, run, ids, slot), gone, version, {"lakebed.note": "x"})
 
 
 def ids_in(uri: str, version: int | None = None) -> list[int]:
@@ -59,25 +69,48 @@ def test_staged_parts_are_invisible_until_the_commit(place: Place, kind: TableFo
     state = sink.open()
     parts = stage(sink, "r1", [1, 2])
     assert not sink.open().exists
+    assert sink.slot(state, "m1").rows == 0
     with pytest.raises(TableNotFoundError):
         open_table(TableConfig(uri=place("t"), format=kind))
-    sink.commit(state, Commit(parts, "m1", "r1", "0", {}))
+    sink.commit(state, Commit("m1", "r1", parts))
     assert ids_in(place("t")) == [1, 2]
 
 
-def test_a_later_commit_of_a_model_replaces_its_rows_and_no_other_models(place: Place, kind: TableFormat) -> None:
+def test_a_commit_removes_the_parts_it_names_and_no_other_models(place: Place, kind: TableFormat) -> None:
     sink = sink_at(place("t"), kind)
     commit(sink, "r1", [1, 2])
     commit(sink, "r2", [10], slot="m2")
     commit(sink, "r3", [3], version="1")
     assert ids_in(place("t")) == [3, 10]
-    assert sink.open().slots == {"m1": "1", "m2": "0"}
+    state = sink.open()
+    assert (state.is_complete("m1", "1"), state.is_complete("m1", "0"), state.is_complete("m2", "0")) == (
+        True,
+        False,
+        True,
+    )
+
+
+def test_commits_of_one_run_build_upon_each_other_and_the_last_completes_the_slot(
+    place: Place, kind: TableFormat
+) -> None:
+    sink = sink_at(place("t"), kind)
+    state = sink.commit(sink.open(), Commit("m1", "r1", stage(sink, "r1", [1])))
+    state = sink.commit(state, Commit("m1", "r1", stage(sink, "r1", [2])))
+    assert (ids_in(place("t")), state.slots, state) == ([1, 2], {"m1": None}, sink.open())
+    first = sink.slot(state, "m1").fragments[0].path
+    (rest,) = {part.path for part in sink.slot(state, "m1").fragments} - {first}
+    state = sink.commit(state, Commit("m1", "r1", stage(sink, "r1", [3]), [first], "7"))
+    assert rest in {part.path for part in sink.slot(state, "m1").fragments}
+    assert (len(ids_in(place("t"))), state.is_complete("m1", "7"), state) == (2, True, sink.open())
+    state = sink.commit(state, Commit("m1", "r2", stage(sink, "r2", [4])))
+    assert not state.is_complete("m1", "7")
 
 
 def test_an_empty_commit_takes_a_models_rows_away(tmp_path: Path, kind: TableFormat) -> None:
     sink = sink_at(str(tmp_path / "t"), kind)
     commit(sink, "r1", [1, 2])
-    sink.commit(sink.open(), Commit([], "m1", "r2", "1", {}))
+    state = sink.open()
+    sink.commit(state, Commit("m1", "r2", [], [part.path for part in sink.slot(state, "m1").fragments], "1"))
     assert ids_in(str(tmp_path / "t")) == []
 
 
@@ -85,7 +118,7 @@ def test_earlier_versions_stay_readable(tmp_path: Path, kind: TableFormat) -> No
     sink = sink_at(str(tmp_path / "t"), kind)
     first = commit(sink, "r1", [1, 2])
     commit(sink, "r2", [3], version="1")
-    assert ids_in(str(tmp_path / "t"), version=int(first)) == [1, 2]
+    assert ids_in(str(tmp_path / "t"), version=int(first.version or "")) == [1, 2]
 
 
 def test_of_two_runs_that_started_alike_one_commits_and_the_other_changes_nothing(
@@ -94,19 +127,19 @@ def test_of_two_runs_that_started_alike_one_commits_and_the_other_changes_nothin
     sink, other = sink_at(place("t"), kind), sink_at(place("t"), kind)
     commit(sink, "r0", [0])
     state, other_state = sink.open(), other.open()
-    parts, other_parts = stage(sink, "r1", [1]), stage(other, "r2", [2])
-    sink.commit(state, Commit(parts, "m1", "r1", "1", {}))
+    ours, theirs = of(sink, state, "r1", [1]), of(other, other_state, "r2", [2])
+    sink.commit(state, ours)
     with pytest.raises(CommitError, match="another run of this job committed first"):
-        other.commit(other_state, Commit(other_parts, "m1", "r2", "1", {}))
+        other.commit(other_state, theirs)
     assert ids_in(place("t")) == [1]
 
 
 def test_of_two_first_runs_one_makes_the_table(place: Place, kind: TableFormat) -> None:
     sink = sink_at(place("t"), kind)
     state = sink.open()
-    sink.commit(state, Commit(stage(sink, "r1", [1]), "m1", "r1", "0", {}))
+    sink.commit(state, Commit("m1", "r1", stage(sink, "r1", [1])))
     with pytest.raises(CommitError):
-        sink.commit(state, Commit(stage(sink, "r2", [2]), "m1", "r2", "0", {}))
+        sink.commit(state, Commit("m1", "r2", stage(sink, "r2", [2])))
     assert ids_in(place("t")) == [1]
 
 
@@ -148,8 +181,60 @@ def test_discarding_a_run_leaves_the_table_and_takes_the_files(place: Place, kin
     commit(sink, "r1", [1])
     stage(sink, "r2", [2])
     sink.discard("r2")
-    assert names_in(join(place("t"), sink.folder("r2"))) == []
+    assert sink.orphans() == []
     assert ids_in(place("t")) == [1]
+
+
+def test_orphans_are_what_no_version_holds_and_can_be_removed(place: Place, kind: TableFormat) -> None:
+    sink = sink_at(place("t"), kind)
+    commit(sink, "r1", [1])
+    commit(sink, "r2", [2])
+    (left,) = stage(sink, "r3", [3])
+    assert [(orphan.path, orphan.size) for orphan in sink.orphans()] == [(left.path, left.size)]
+    sink.remove([left.path])
+    assert sink.orphans() == []
+    assert ids_in(place("t")) == [2]
+
+
+@pytest.mark.parametrize("landed", [True, False])
+def test_a_commit_whose_answer_was_lost_counts_when_it_landed(
+    tmp_path: Path, kind: TableFormat, landed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sink = sink_at(str(tmp_path / "t"), kind)
+    state = commit(sink, "r1", [1])
+    lose_answers(monkeypatch, kind, landed)
+    ours = of(sink, state, "r2", [2])
+    if landed:
+        assert sink.commit(state, ours) == sink.open()
+    else:
+        with pytest.raises(CommitError, match="the commit failed"):
+            sink.commit(state, ours)
+    monkeypatch.undo()
+    assert ids_in(sink.uri) == ([2] if landed else [1])
+
+
+def lose_answers(monkeypatch: pytest.MonkeyPatch, kind: TableFormat, landed: bool) -> None:
+    """Have the store fail, after it has done what it was asked for or before."""
+    target, name = (DeltaTable, "create_write_transaction") if kind == "delta" else (parquet, "create_file")
+    real = getattr(target, name)
+
+    def fails(*arguments: object, **options: object) -> None:
+        if landed:
+            real(*arguments, **options)
+        raise OSError("the connection timed out")
+
+    monkeypatch.setattr(target, name, fails)
+
+
+def test_a_part_that_was_rewritten_by_someone_else_is_not_removed(tmp_path: Path) -> None:
+    sink = sink_at(str(tmp_path / "t"), "delta")
+    commit(sink, "r1", [1])
+    state = sink.commit(sink.open(), Commit("m1", "r1", stage(sink, "r1", [2])))
+    ours = of(sink, state, "r2", [3])
+    DeltaTable(sink.uri).optimize.compact()
+    with pytest.raises(CommitError, match="was rewritten while this run was at work"):
+        sink.commit(state, ours)
+    assert ids_in(sink.uri) == [1, 2]
 
 
 def test_a_missing_bucket_is_an_error_before_any_work(s3: object) -> None:
@@ -162,7 +247,8 @@ def test_plain_readers_of_a_parquet_sink_never_meet_half_a_result(tmp_path: Path
     stage(sink, "r1", [1, 2])
     assert pq.read_table(tmp_path / "t").num_rows == 0
     commit(sink, "r2", [3])
-    assert pq.read_table(tmp_path / "t" / sink.folder("r2"))["id"].to_pylist() == [3]
+    (part,) = sink.slot(sink.open(), "m1").fragments
+    assert pq.read_table(tmp_path / "t" / part.path)["id"].to_pylist() == [3]
 
 
 def test_parquet_parts_keep_vectors_as_fixed_size_lists(tmp_path: Path) -> None:
