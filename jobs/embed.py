@@ -5,10 +5,9 @@ The promise: *effectively-once commit, at-least-once compute*. What is done is w
 that are gone from the source, or changed in it, leave the table in the last commit. Another model's rows stay.
 """
 
-import hashlib
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
@@ -22,6 +21,7 @@ from lakebed.jobs.plan import plan_job
 from lakebed.jobs.progress import Silent, Watcher
 from lakebed.jobs.report import EmbedReport
 from lakebed.jobs.rows import RowMapping
+from lakebed.jobs.run_log import RunLog, run_log
 from lakebed.jobs.staging import Stager
 from lakebed.jobs.units import Unit
 from lakebed.jobs.work import Surplus, UnitSignatures, Work, plan_work
@@ -33,7 +33,7 @@ from lakebed.platform.lake.sink import Sink
 
 if TYPE_CHECKING:
     from lakebed.jobs.remote import RemoteTasks
-    from lakebed.platform.tracking import Run, Tracking
+    from lakebed.platform.tracking import Tracking
 
 Watch = Callable[[int], AbstractContextManager[Watcher]]
 
@@ -56,12 +56,10 @@ def run_embed(
     checked = check_job(job, registry)
     if checked.is_done and not (again or retry_quarantined):
         return _nothing_new(checked, started)
-    with _logged(checked, tracking) as run:
-        watching = watch or (lambda _: nullcontext(Silent()))
-        report = _Running(checked, started, again, retry_quarantined).run(watching, run.id if run else None)
-        if run:
-            run.metrics(report.figures())
-            run.tags({"lakebed.sink_version": report.sink_version})
+    with run_log(checked, tracking) as log:
+        running = _Running(checked, started, log, again=again, retry_quarantined=retry_quarantined)
+        report = running.run(watch or (lambda _: nullcontext(Silent())))
+        log.finish(report)
     return report
 
 
@@ -84,14 +82,17 @@ class _Tables:
 class _Running:
     """One run of a checked job."""
 
-    def __init__(self, checked: CheckedJob, started: float, again: bool, retry_quarantined: bool) -> None:
+    def __init__(
+        self, checked: CheckedJob, started: float, log: RunLog, *, again: bool, retry_quarantined: bool
+    ) -> None:
         self._checked = checked
+        self._log = log
         self._started = started
         self._again = again
         self._retry = retry_quarantined
         self._mapping = RowMapping.of(checked.job)
 
-    def run(self, watch: Watch, tracking_run: str | None) -> EmbedReport:
+    def run(self, watch: Watch) -> EmbedReport:
         """Embed what is to be embedded, check that every row is accounted for, and commit."""
         with connected(self._checked.job.cluster) as connection:
             tasks = self._tasks(connection)
@@ -108,7 +109,7 @@ class _Running:
                     committer.discard(account)
                     raise
                 committer.commit_last(account, *exchanges, self._checked.snapshot.version)
-        return self._report(work, account, committer, tracking_run)
+        return self._report(work, account, committer)
 
     def _tasks(self, connection: Connection) -> "RemoteTasks":
         from lakebed.jobs.pipeline import resources
@@ -173,6 +174,7 @@ class _Running:
             for staged in accounts:
                 account.add(staged)
                 watcher.advance(staged.good + staged.bad, staged.bad)
+                self._log.advance(staged.good + staged.bad)
                 account.check_quarantined(job.max_quarantined, checked.snapshot.rows, work.rejected)
                 if time.monotonic() - committed >= job.compute.commit_seconds:
                     committer.commit_some(account)
@@ -195,7 +197,7 @@ class _Running:
     def _writer(self, sink: Sink) -> Any:
         return sink.writer(self._checked.run, self._checked.info.digest)
 
-    def _report(self, work: Work, account: Account, committer: Committer, tracking_run: str | None) -> EmbedReport:
+    def _report(self, work: Work, account: Account, committer: Committer) -> EmbedReport:
         ended = time.time()
         began = min(account.began, ended)
         return _report(
@@ -210,36 +212,8 @@ class _Running:
             startup_seconds=began - self._started,
             seconds=ended - began,
             sink_version=committer.result_state.version or "",
-            tracking_run=tracking_run,
+            tracking_run=self._log.id,
         )
-
-
-@contextmanager
-def _logged(checked: CheckedJob, tracking: "Tracking | None") -> "Iterator[Run | None]":
-    """Open the job's MLflow run, with its specification and its input."""
-    if tracking is None or checked.job.experiment is None:
-        yield None
-        return
-    from lakebed.platform.tracking import DatasetRef
-
-    snapshot = checked.snapshot
-    with tracking.run(checked.job.experiment, f"embed {checked.run}", {"lakebed.run": checked.run}) as run:
-        run.params(
-            {
-                "model": checked.model.reference,
-                "model_digest": checked.info.digest,
-                "dimensions": checked.dimensions,
-                "source": snapshot.uri,
-                "source_version": snapshot.version,
-                "sink": checked.sink.uri,
-                "job": checked.job.model_dump(mode="json", exclude_defaults=True),
-                "lakebed": __version__,
-            }
-        )
-        digest = hashlib.sha256(f"{snapshot.uri}@{snapshot.version}".encode()).hexdigest()[:32]
-        name = snapshot.uri.rpartition("/")[2]
-        run.dataset(DatasetRef(name, digest, f"{snapshot.uri}@{snapshot.version}", snapshot.rows), "embedding")
-        yield run
 
 
 def _nothing_new(checked: CheckedJob, started: float) -> EmbedReport:

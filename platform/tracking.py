@@ -30,6 +30,7 @@ _HOST: Final = "lakebed.host"
 _PID: Final = "lakebed.pid"
 _PARAMS_PER_CALL: Final = 100
 _METRICS_PER_CALL: Final = 1000
+_SYSTEM_SECONDS: Final = 5
 
 
 @dataclass(frozen=True)
@@ -129,6 +130,20 @@ class Run:
         """Store a matplotlib figure as an image; `name` ends in .png or .svg and may hold folders."""
         self._file(name, lambda path: figure.savefig(path, dpi=110, bbox_inches="tight"))
 
+    @contextmanager
+    def system_metrics(self) -> Iterator[None]:
+        """Log how busy this machine is while a block runs: processors, memory, disk, network, NVIDIA GPUs."""
+        from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+
+        monitor: Any = SystemMetricsMonitor(  # type: ignore[no-untyped-call]
+            self.id, sampling_interval=_SYSTEM_SECONDS, tracking_uri=self._store.client.tracking_uri
+        )
+        monitor.start()
+        try:
+            yield
+        finally:
+            monitor.finish()
+
     def table(self, table: pa.Table, name: str) -> None:
         """Store an Arrow table as Parquet; `name` ends in .parquet."""
         self._file(name, lambda path: pq.write_table(table, path, compression="zstd"))
@@ -201,6 +216,11 @@ class Tracking:
             with self._store.translated():
                 path = self._store.client.download_artifacts(run_id, name, folder)
             return pq.read_table(path, memory_map=False)
+
+    def artifacts(self, run_id: str) -> list[str]:
+        """Paths of what a run has stored at the top of its artifacts."""
+        with self._store.translated():
+            return [str(file.path) for file in self._store.client.list_artifacts(run_id)]
 
     def _search(self, experiment: str, where: str, limit: int) -> list[RunRecord]:
         if self._store.is_empty:

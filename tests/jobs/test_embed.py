@@ -231,3 +231,5 @@ def test_a_job_is_a_run_in_mlflow_with_what_it_read_and_how_fast_it_was(
     assert record.id == report.tracking_run
     assert (record.metrics["rows"], record.params["source_version"]) == (50, "0")
     assert record.metrics["rows_per_second"] > 0
+    assert record.metrics["rows_done"] == 50
+    assert "throughput.png" in tracking.artifacts(record.id)
