@@ -7,7 +7,7 @@ that are gone from the source, or changed in it, leave the table in the last com
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, closing, nullcontext
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
@@ -91,25 +91,37 @@ class _Running:
         self._again = again
         self._retry = retry_quarantined
         self._mapping = RowMapping.of(checked.job)
+        self._spent = {"planning": 0.0, "committing": 0.0}
 
     def run(self, watch: Watch) -> EmbedReport:
         """Embed what is to be embedded, check that every row is accounted for, and commit."""
         with connected(self._checked.job.cluster) as connection:
             tasks = self._tasks(connection)
-            tables = _Tables.of(self._checked)
-            work = self._work(tables, tasks)
+            with self._timed("planning"):
+                tables = _Tables.of(self._checked)
+                work = self._work(tables, tasks)
             account, committer = Account(Coverage(work.units)), self._committer()
             with watch(work.rows) as watcher:
                 try:
                     if work.units:
                         self._embed(work, account, committer, watcher, connection)
                     watcher.note("committing")
-                    exchanges = self._exchanges(tables, work, tasks)
+                    with self._timed("committing"):
+                        exchanges = self._exchanges(tables, work, tasks)
                 except BaseException:
                     committer.discard(account)
                     raise
-                committer.commit_last(account, *exchanges, self._checked.snapshot.version)
+                with self._timed("committing"):
+                    committer.commit_last(account, *exchanges, self._checked.snapshot.version)
         return self._report(work, account, committer)
+
+    @contextmanager
+    def _timed(self, phase: str) -> Iterator[None]:
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            self._spent[phase] += time.monotonic() - began
 
     def _tasks(self, connection: Connection) -> "RemoteTasks":
         from lakebed.jobs.pipeline import resources
@@ -177,7 +189,8 @@ class _Running:
                 self._log.advance(staged.good + staged.bad)
                 account.check_quarantined(job.max_quarantined, checked.snapshot.rows, work.rejected)
                 if time.monotonic() - committed >= job.compute.commit_seconds:
-                    committer.commit_some(account)
+                    with self._timed("committing"):
+                        committer.commit_some(account)
                     committed = time.monotonic()
 
     def _exchanges(self, tables: _Tables, work: Work, tasks: "RemoteTasks") -> tuple[Exchange, Exchange]:
@@ -211,6 +224,8 @@ class _Running:
             samples=account.samples,
             startup_seconds=began - self._started,
             seconds=ended - began,
+            planning_seconds=self._spent["planning"],
+            committing_seconds=self._spent["committing"],
             sink_version=committer.result_state.version or "",
             tracking_run=self._log.id,
         )
@@ -228,6 +243,8 @@ def _nothing_new(checked: CheckedJob, started: float) -> EmbedReport:
         samples=0,
         startup_seconds=time.time() - started,
         seconds=0.0,
+        planning_seconds=0.0,
+        committing_seconds=0.0,
         sink_version=checked.sink_state.version or "",
         nothing_new=True,
     )

@@ -10,7 +10,11 @@ from rich.markup import escape
 
 @dataclass(frozen=True)
 class EmbedReport:
-    """The account of one run. `startup_seconds` end when the first row is begun; rates leave them out."""
+    """The account of one run.
+
+    `startup_seconds` end when the first row is begun; rates leave them out. `planning_seconds` of them went into
+    reading what is there, and `committing_seconds` of all into commits and the parts that they exchange.
+    """
 
     run: str
     model: str
@@ -27,6 +31,8 @@ class EmbedReport:
     samples: int
     startup_seconds: float
     seconds: float
+    planning_seconds: float
+    committing_seconds: float
     sink: str
     sink_version: str
     quarantine: str
@@ -56,6 +62,8 @@ class EmbedReport:
             "samples": self.samples,
             "startup_seconds": round(self.startup_seconds, 3),
             "seconds": round(self.seconds, 3),
+            "planning_seconds": round(self.planning_seconds, 3),
+            "committing_seconds": round(self.committing_seconds, 3),
             "rows_per_second": round(self.per_second(self.embedded + self.bad), 2),
             "tokens_per_second": round(self.per_second(self.tokens), 2),
             "samples_per_second": round(self.per_second(self.samples), 2),

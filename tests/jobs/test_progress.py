@@ -51,7 +51,8 @@ def report(**values: object) -> EmbedReport:
     fields = {
         "run": "r", "model": "fake", "digest": "d" * 64, "source": "/a", "source_version": "4", "rows": 100,
         "embedded": 98, "quarantined": {"null": 2}, "tokens": 400, "samples": 0, "startup_seconds": 3.0,
-        "seconds": 10.0, "sink": "/b", "sink_version": "7", "quarantine": "/q", "dimensions": 8,
+        "seconds": 10.0, "held": 0, "removed": 0, "commits": 1, "planning_seconds": 0.5, "committing_seconds": 0.5,
+        "sink": "/b", "sink_version": "7", "quarantine": "/q", "dimensions": 8,
     }  # fmt: skip
     return EmbedReport(**{**fields, **values})  # type: ignore[arg-type]  # a mapping has one type for all
 

@@ -72,7 +72,7 @@ def embed(
     again: bool = typer.Option(False, "--again", help="Embed even what the sink holds already."),
     json_file: Path | None = typer.Option(None, "--json", help="Write the summary's figures to this file."),
 ) -> None:
-    """Embed a table into another, in one commit: all of it becomes visible, or nothing."""
+    """Embed a table into another: what it does not hold yet; run again, it goes on from there."""
     options = {
         "source": {"uri": source, "format": source_format, "version": source_version},
         "columns": {"text": text, "series": series, "channels": channel, "keys": key, "keep": keep},
