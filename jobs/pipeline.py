@@ -5,6 +5,7 @@ table; vectors never pass through the driver.
 """
 
 import logging
+import math
 import os
 import pickle
 import sys
@@ -100,7 +101,7 @@ def read_unit(
 def resources() -> Resources:
     """Return what the connected cluster has now."""
     have = ray.cluster_resources()  # type: ignore[no-untyped-call]  # Ray ships part of its types
-    return Resources(have.get("CPU", 1), have.get("GPU", 0))
+    return Resources(have.get("CPU", 1), have.get("GPU", 0), have.get("memory", math.inf))
 
 
 def run_pipeline(
@@ -135,6 +136,7 @@ def _dataset(
         compute=_pool(plan),
         num_cpus=plan.actor_cpus,
         num_gpus=plan.actor_gpus or None,
+        memory=plan.actor_memory,
         runtime_env=_environment(variables),
     )
     return embedded.map_batches(
@@ -153,11 +155,12 @@ def _environment(variables: Mapping[str, str]) -> dict[str, Any] | None:
 
 def _pool(plan: Plan) -> ActorPoolStrategy:
     """On a GPU, two calls share an actor: one prepares on the CPU while the other has the device."""
-    if plan.actor_gpus:
-        return ActorPoolStrategy(
-            size=plan.actors, max_concurrent_calls_per_actor=2, enable_true_multi_threading=True
-        )
-    return ActorPoolStrategy(size=plan.actors)
+    calls: dict[str, Any] = (
+        {"max_concurrent_calls_per_actor": 2, "enable_true_multi_threading": True} if plan.actor_gpus else {}
+    )
+    if plan.least_actors < plan.actors:
+        return ActorPoolStrategy(min_size=plan.least_actors, max_size=plan.actors, **calls)
+    return ActorPoolStrategy(size=plan.actors, **calls)
 
 
 class EmbedBatches:

@@ -4,6 +4,7 @@ Rows per batch: large batches sort well by length and cost few calls; but every 
 last one to finish holds up the rest, and a batch of long series must fit into memory.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -23,18 +24,21 @@ _ACTOR_SHARE: Final = 0.8
 
 @dataclass(frozen=True)
 class Resources:
-    """What a cluster has."""
+    """What a cluster has. `memory` is in bytes, infinite where nothing counts it."""
 
     cpus: float
     gpus: float = 0
+    memory: float = math.inf
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How a job is cut up."""
+    """How a job is cut up. `actor_memory` is in bytes."""
 
     actors: int
+    least_actors: int
     threads: int
+    actor_memory: int
     actor_cpus: float
     actor_gpus: float
     io_cpus: float
@@ -45,14 +49,16 @@ class Plan:
 
 def plan_job(units: Sequence[Unit], compute: ComputeConfig, resources: Resources) -> Plan:
     """Cut a job up; raises ConfigError when the cluster has not what the job asks for."""
-    actors = _actors(compute, resources)
+    least, actors = _actors(compute, resources)
     rows = sum(unit.rows for unit in units)
     batch_rows = _batch_rows(rows, sum(unit.size for unit in units), compute.batch_rows, actors)
     part_rows = compute.part_rows or min(_MOST_PART_ROWS, max(batch_rows, rows // _FILES_PER_JOB))
     batches = -(-rows // batch_rows)
     return Plan(
         actors=min(actors, max(1, batches)),
+        least_actors=min(least, max(1, batches)),
         threads=compute.threads,
+        actor_memory=_memory(compute, resources),
         actor_cpus=round(compute.threads * _ACTOR_SHARE, 2),
         actor_gpus=compute.gpus,
         io_cpus=compute.io_cpus,
@@ -62,10 +68,10 @@ def plan_job(units: Sequence[Unit], compute: ComputeConfig, resources: Resources
     )
 
 
-def _actors(compute: ComputeConfig, resources: Resources) -> int:
-    """Count encoders; those that are asked for by number may wait for an autoscaling cluster."""
+def _actors(compute: ComputeConfig, resources: Resources) -> tuple[int, int]:
+    """Count encoders, at least and at most; those that are asked for by number may wait for a growing cluster."""
     if compute.actors != "auto":
-        return compute.actors
+        return compute.actors.min, compute.actors.max
     if compute.gpus:
         fitting = int(resources.gpus / compute.gpus)
         if not fitting:
@@ -73,8 +79,14 @@ def _actors(compute: ComputeConfig, resources: Resources) -> int:
                 f"compute.gpus: {compute.gpus:g} per encoder, the cluster has {resources.gpus:g} now",
                 hint="set compute.gpus to 0, or compute.actors to the number of encoders to wait for",
             )
-        return fitting
-    return max(1, int(resources.cpus // compute.threads))
+        return fitting, fitting
+    fitting = min(resources.cpus // compute.threads, resources.memory // _memory(compute, resources))
+    return max(1, int(fitting)), max(1, int(fitting))
+
+
+def _memory(compute: ComputeConfig, resources: Resources) -> int:
+    """Bytes of one encoder; a cluster that has less in all gets one encoder, and is not waited for."""
+    return int(min(compute.actor_memory_gib * 1024**3, resources.memory))
 
 
 def _batch_rows(rows: int, size: int, most: int, actors: int) -> int:

@@ -5,6 +5,7 @@ Knows no ray and no torch: a laptop checks a job in a moment.
 
 import hashlib
 import json
+import re
 from typing import Any, Final, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -12,6 +13,8 @@ from pydantic import Field, field_validator, model_validator
 from lakebed.platform.config.base import Config
 from lakebed.platform.config.cluster import ClusterConfig
 from lakebed.platform.config.storage import SinkConfig, TableConfig, normal_uri
+
+_ACTORS: Final = re.compile(r"(\d+)(?:-(\d+))?")
 
 RESERVED_PREFIX: Final = "lb_"
 EMBEDDING: Final = "embedding"
@@ -61,11 +64,31 @@ class ColumnsConfig(Config):
         return tuple(dict.fromkeys((*payload, *self.copied)))
 
 
+class Actors(Config):
+    """How many encoders are at work at once. A bare number is that many; `2-8` is from 2 to 8."""
+
+    min: int = Field(default=1, ge=1)
+    """How many there are at first, and at least; the job waits for a cluster that has to bring them."""
+
+    max: int = Field(default=1, ge=1)
+    """At most; above `min`, they come and go with the rows that wait."""
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.min > self.max:
+            raise ValueError(f"min must not be above max, but {self.min} is above {self.max}")
+        return self
+
+
 class ComputeConfig(Config):
     """What the job uses of its cluster."""
 
-    actors: int | Literal["auto"] = "auto"
-    """Encoders at work at once. `auto`: one per GPU when `gpus` is set, else one per `threads` CPUs."""
+    actors: Actors | Literal["auto"] = "auto"
+    """Encoders at work at once: a number, a range such as `2-8` for a cluster that grows, or `auto`: one per GPU
+    when `gpus` is set, else one per `threads` CPUs that are there."""
+
+    actor_memory_gib: float = Field(default=1, gt=0)
+    """Memory that one encoder reserves, so that no more of them start on a machine than it can hold."""
 
     threads: int = Field(default=1, ge=1)
     """CPU threads of one encoder. Several encoders of one thread beat one of several: nothing waits in step."""
@@ -88,11 +111,13 @@ class ComputeConfig(Config):
     io_cpus: float = Field(default=0.2, gt=0)
     """CPUs that one reading or writing task reserves; they mostly wait for the store."""
 
-    @field_validator("actors")
+    @field_validator("actors", mode="before")
     @classmethod
-    def _at_least_one(cls, actors: int | str) -> int | str:
-        if isinstance(actors, int) and actors < 1:
-            raise ValueError("at least one actor is needed")
+    def _from_a_number_or_range(cls, actors: Any) -> Any:
+        if isinstance(actors, int) and not isinstance(actors, bool):
+            return {"min": actors, "max": actors}
+        if isinstance(actors, str) and (found := _ACTORS.fullmatch(actors.strip())):
+            return {"min": int(found[1]), "max": int(found[2] or found[1])}
         return actors
 
 

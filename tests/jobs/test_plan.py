@@ -31,7 +31,22 @@ def test_gpus_decide_how_many_encoders_there_are() -> None:
 def test_gpus_that_are_not_there_are_an_error_unless_the_number_of_encoders_is_given() -> None:
     with pytest.raises(ConfigError, match="the cluster has 0 now"):
         plan_job(units(10), ComputeConfig(gpus=1), Resources(cpus=2))
-    assert plan_job(units(10_000), ComputeConfig(gpus=1, actors=3), Resources(cpus=2)).actors == 3
+    asked = ComputeConfig.parse({"gpus": 1, "actors": "3"}, where="x")
+    assert plan_job(units(10_000), asked, Resources(cpus=2)).actors == 3
+
+
+def test_no_more_encoders_start_than_the_memory_holds() -> None:
+    plan = plan_job(units(100_000), ComputeConfig(), Resources(cpus=8, memory=3.5 * 2**30))
+    assert (plan.actors, plan.actor_memory) == (3, 2**30)
+    small = plan_job(units(100_000), ComputeConfig(), Resources(cpus=8, memory=2**29))
+    assert (small.actors, small.actor_memory) == (1, 2**29)
+
+
+def test_a_range_of_encoders_is_for_a_cluster_that_grows() -> None:
+    asked = ComputeConfig.parse({"actors": "2-8"}, where="x")
+    plan = plan_job(units(100_000), asked, Resources(cpus=2))
+    assert (plan.least_actors, plan.actors) == (2, 8)
+    assert ComputeConfig.model_validate_json(asked.model_dump_json()) == asked
 
 
 def test_a_small_table_gives_every_encoder_several_batches() -> None:
@@ -80,5 +95,5 @@ def test_coverage_names_a_row_that_is_missing_or_came_twice(ranges: list[tuple[i
 
 def test_a_small_table_gets_no_more_encoders_than_batches() -> None:
     assert plan_job(units(2), ComputeConfig(), Resources(8)).actors == 1
-    assert plan_job(units(2), ComputeConfig(actors=4), Resources(8)).actors == 1
+    assert plan_job(units(2), ComputeConfig.parse({"actors": 4}, where="x"), Resources(8)).actors == 1
     assert plan_job(units(100_000), ComputeConfig(), Resources(8)).actors == 8

@@ -35,7 +35,8 @@ def test_the_least_job_has_a_default_for_the_rest() -> None:
         ({"max_quarantined": "101%"}, "max_quarantined"),
         ({"dimensions": 0}, "dimensions"),
         ({"channel_names": ["x"]}, "no series or channels column"),
-        ({"compute": {"actors": 0}}, "at least one actor"),
+        ({"compute": {"actors": 0}}, "greater than or equal to 1"),
+        ({"compute": {"actors": "8-2"}}, "8 is above 2"),
         ({"columns": {"channels": ["x", "y"]}, "channel_names": ["x"]}, "1 channel_names for 2"),
     ],
 )

@@ -53,7 +53,9 @@ def embed(
     dimensions: int | None = typer.Option(None, help="Length of the vectors. Default: the model's."),
     experiment: str | None = typer.Option(None, help="MLflow experiment of the run."),
     track: bool = typer.Option(True, "--track/--no-track", help="Log an MLflow run."),
-    actors: str | None = typer.Option(None, help="Encoders at once, or auto.", rich_help_panel=_COMPUTE),
+    actors: str | None = typer.Option(
+        None, help="Encoders at once: a number, a range such as 2-8, or auto.", rich_help_panel=_COMPUTE
+    ),
     threads: int | None = typer.Option(None, help="CPU threads of an encoder.", rich_help_panel=_COMPUTE),
     gpus: float | None = typer.Option(None, help="GPUs of an encoder.", rich_help_panel=_COMPUTE),
     batch_rows: int | None = typer.Option(None, help="Most rows in a batch.", rich_help_panel=_COMPUTE),
