@@ -88,7 +88,10 @@ class Committer:
             self.quarantine_state = self._quarantine.commit(
                 self.quarantine_state, self._of(pending.quarantined, quarantine, None)
             )
-        self.result_state = self._result.commit(self.result_state, self._of(pending.parts, result, complete_for))
+        if pending.parts or result or complete_for is not None:
+            self.result_state = self._result.commit(
+                self.result_state, self._of(pending.parts, result, complete_for)
+            )
         self._unsure = False
         done = Committed(
             self.result_state.version or "",

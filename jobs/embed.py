@@ -5,6 +5,7 @@ The promise: *effectively-once commit, at-least-once compute*. What is done is w
 that are gone from the source, or changed in it, leave the table in the last commit. Another model's rows stay.
 """
 
+import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
@@ -29,11 +30,14 @@ from lakebed.platform.cluster import Connection, connected
 from lakebed.platform.config.embed import EmbedJob
 from lakebed.platform.encoder.load import ModelSource
 from lakebed.platform.encoder.plan import Budget
+from lakebed.platform.errors import UnreachableError
 from lakebed.platform.lake.sink import Sink
 
 if TYPE_CHECKING:
     from lakebed.jobs.remote import RemoteTasks
     from lakebed.platform.tracking import Tracking
+
+_log = logging.getLogger(__name__)
 
 Watch = Callable[[int], AbstractContextManager[Watcher]]
 
@@ -56,10 +60,16 @@ def run_embed(
     checked = check_job(job, registry)
     if checked.is_done and not (again or retry_quarantined):
         return _nothing_new(checked, started)
-    with run_log(checked, tracking) as log:
-        running = _Running(checked, started, log, again=again, retry_quarantined=retry_quarantined)
-        report = running.run(watch or (lambda _: nullcontext(Silent())))
-        log.finish(report)
+    report = None
+    try:
+        with run_log(checked, tracking) as log:
+            running = _Running(checked, started, log, again=again, retry_quarantined=retry_quarantined)
+            report = running.run(watch or (lambda _: nullcontext(Silent())))
+            log.finish(report)
+    except UnreachableError as error:
+        if report is None:
+            raise
+        _log.warning("the result is committed, but its MLflow run is not whole: %s", error)
     return report
 
 

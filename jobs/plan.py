@@ -80,8 +80,8 @@ def _actors(compute: ComputeConfig, resources: Resources) -> tuple[int, int]:
                 hint="set compute.gpus to 0, or compute.actors to the number of encoders to wait for",
             )
         return fitting, fitting
-    fitting = min(resources.cpus // compute.threads, resources.memory // _memory(compute, resources))
-    return max(1, int(fitting)), max(1, int(fitting))
+    count = min(resources.cpus // compute.threads, resources.memory // _memory(compute, resources))
+    return max(1, int(count)), max(1, int(count))
 
 
 def _memory(compute: ComputeConfig, resources: Resources) -> int:

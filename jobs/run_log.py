@@ -6,12 +6,13 @@ Only the driver writes here. A job that is kept out of MLflow has a log that wri
 import hashlib
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
 from lakebed import __version__
 from lakebed.jobs.checking import CheckedJob
 from lakebed.jobs.report import EmbedReport
+from lakebed.platform.errors import UnreachableError
 from lakebed.platform.machine import code_version
 
 if TYPE_CHECKING:
@@ -60,7 +61,8 @@ class RunLog:
         self._last, self._rows_before = now, self._rows
         self._points.append((at, rate))
         if self._run is not None:
-            self._run.metrics({_THROUGHPUT: self._rows, _RATE: rate}, step=round(at))
+            with suppress(UnreachableError):  # what matters of it is logged again in the end
+                self._run.metrics({_THROUGHPUT: self._rows, _RATE: rate}, step=round(at))
 
     def _plot(self) -> "Figure":
         from matplotlib.figure import Figure

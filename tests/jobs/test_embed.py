@@ -17,10 +17,10 @@ from lakebed.jobs.report import EmbedReport
 from lakebed.platform.config.embed import EmbedJob
 from lakebed.platform.encoder.fake import FakeEncoder
 from lakebed.platform.encoder.protocol import encode
-from lakebed.platform.errors import CommitError, TooManyBadRowsError
+from lakebed.platform.errors import CommitError, TooManyBadRowsError, UnreachableError
 from lakebed.platform.items import Item
 from lakebed.platform.lake.storage import delta_options, filesystem, inner_path, names_in
-from lakebed.platform.tracking import Tracking
+from lakebed.platform.tracking import Run, Tracking
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 SERIES = pa.list_(pa.list_(pa.float32()))
@@ -217,6 +217,20 @@ def test_a_commit_that_fails_takes_nothing_from_what_was_committed(tmp_path: Pat
         run_embed(spec, watch=lambda _: nullcontext(Rival(sink)))
     (row,) = read_result(f"{sink}_quarantine", "parquet").values()
     assert (row["id"], row["lb_error_code"]) == (2, "empty_text")
+
+
+def test_a_job_whose_mlflow_goes_away_keeps_its_result(
+    tmp_path: Path, mlflow_database: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def away(*_: object, **__: object) -> None:
+        raise UnreachableError("MLflow does not answer")
+
+    monkeypatch.setattr(Run, "metrics", away)
+    write_source(str(tmp_path / "source"), "delta", pa.table({"id": [1], "note": ["a pump"]}))
+    wanted = job(str(tmp_path / "source"), str(tmp_path / "sink"), {"text": "note"}, experiment="e")
+    assert run_embed(wanted, tracking=Tracking(mlflow_database)).embedded == 1
+    assert "the result is committed" in caplog.text
+    assert_vectors(read_result(str(tmp_path / "sink"), "delta"), {1: Item.of("a pump")})
 
 
 def test_a_job_is_a_run_in_mlflow_with_what_it_read_and_how_fast_it_was(
