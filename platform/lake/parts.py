@@ -16,7 +16,7 @@ _STATISTICS_TYPES: Final = (pa.types.is_integer, pa.types.is_string)
 
 @dataclass(frozen=True)
 class Part:
-    """A staged data file. `path` is relative to the table; `statistics` are Delta's per-file statistics."""
+    """A staged data file. `path` is relative to the table, or whole; `statistics` are Delta's per-file statistics."""
 
     path: str
     rows: int
@@ -42,7 +42,7 @@ class PartWriter(Protocol):
 
 @dataclass(frozen=True)
 class ParquetWriter:
-    """Writes Parquet files into `folder` of the table at `uri`."""
+    """Writes Parquet files into `folder` of the table at `uri`. Field ids in `columns` go into the files."""
 
     uri: str
     folder: str
@@ -55,7 +55,7 @@ class ParquetWriter:
         coded = [name for name in table.column_names if name not in plain]
         with store_errors(uri), filesystem(uri).open(inner_path(uri), "wb") as file:
             pq.write_table(
-                table,
+                table.cast(self.columns),
                 file,
                 compression={**dict.fromkeys(coded, "zstd"), **dict.fromkeys(plain, "none")},
                 use_dictionary=coded or False,
