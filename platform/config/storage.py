@@ -46,9 +46,9 @@ class _Place(Config):
     @classmethod
     def _format_of_the_uri(cls, values: Any) -> Any:
         """A table in a catalog is an Iceberg table, also when no format is given."""
-        if isinstance(values, dict) and is_iceberg(str(values.get("uri"))) and values.get("format") in (None, "auto"):
-            return {**values, "format": "iceberg"}
-        return values
+        if not isinstance(values, dict) or values.get("format") not in (None, "auto"):
+            return values
+        return {**values, "format": "iceberg"} if is_iceberg(str(values.get("uri"))) else values
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:
@@ -67,8 +67,8 @@ class TableConfig(_Place):
     """`delta`, `parquet`, `iceberg`, or `auto`: what lies there."""
 
     version: int | None = Field(default=None, ge=0)
-    """Delta version, sequence number of a Parquet manifest, or Iceberg snapshot id. Default: the newest when the job
-    starts."""
+    """Delta version, sequence number of a Parquet manifest, or Iceberg snapshot id. Default: the newest when the
+    job starts."""
 
 
 class SinkConfig(_Place):

@@ -20,11 +20,12 @@ _FOOTERS_AT_ONCE: Final = 16
 
 @dataclass(frozen=True)
 class DataFile:
-    """One Parquet file of a table. `path` is relative to the table, or whole; `rows` is None until the footer is read.
+    """One Parquet file of a table. `path` is relative to the table, or whole.
 
-    `constants` are the values of columns that the path or the log holds, not the file. `stamp` changes with the
-    file's contents; empty where files never change under their names. `names` are the columns that have another
-    name in the file; None for those it does not have, though it has another column of that name.
+    `rows` is None until the footer is read. `constants` are the values of columns that the path or the log holds,
+    not the file. `stamp` changes with the file's contents; empty where files never change under their names.
+    `names` are the columns that have another name in the file; None for those it does not have, though it has
+    another column of that name.
     """
 
     path: str

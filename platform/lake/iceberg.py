@@ -1,7 +1,7 @@
 """Iceberg tables as sources: fragments of a pinned snapshot, each file's columns found by their field ids.
 
-Files are named by their whole place, as the table's manifests name them. Tables with row-level deletes are refused:
-their files do not hold their rows as they stand.
+Files are named by their whole place, as the table's manifests name them. Tables with row-level deletes are
+refused: their files do not hold their rows as they stand.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -28,8 +28,8 @@ from lakebed.platform.lake.iceberg_catalog import CatalogConfig, load_table, ope
 from lakebed.platform.lake.iceberg_types import arrow_schema
 from lakebed.platform.lake.storage import store_errors
 
-NO_SNAPSHOT: Final = "none"
-
+_NO_SNAPSHOT: Final = "none"
+_ALL_ROWS: Final = AlwaysTrue()
 _FOOTERS_AT_ONCE: Final = 16
 _FROM_NUMBER: Final[Mapping[type[IcebergType], Callable[[int], Any]]] = {
     DateType: days_to_date,
@@ -44,20 +44,20 @@ def open_iceberg(uri: str, catalog: CatalogConfig = None, version: int | None = 
     with store_errors(uri):
         table = load_table(open_catalog(catalog), uri)
         if table is None:
-            raise TableNotFoundError(f"{uri}: the catalog has no such table", hint="check the name and the catalog")
+            raise TableNotFoundError(f"{uri}: the catalog has no such table", hint="check both names")
         snapshot = _snapshot(uri, table, version)
         schema = _schema(table, snapshot, version)
         if snapshot is None:
-            return Snapshot(uri, "iceberg", NO_SNAPSHOT, arrow_schema(schema), ())
+            return Snapshot(uri, "iceberg", _NO_SNAPSHOT, arrow_schema(schema), ())
         planned = planned_files(uri, table, snapshot.snapshot_id)
         files = data_files(uri, table, schema, planned)
         return Snapshot(uri, "iceberg", str(snapshot.snapshot_id), arrow_schema(schema), fragments_of(uri, files))
 
 
 def planned_files(
-    uri: str, table: Table, snapshot_id: int, rows: BooleanExpression = AlwaysTrue()
+    uri: str, table: Table, snapshot_id: int, rows: BooleanExpression = _ALL_ROWS
 ) -> dict[str, IcebergFile]:
-    """Data files of a snapshot that may hold such rows, by their places; raises TableError unless all can be read."""
+    """Data files of a snapshot that may hold such rows, by their places; raises TableError unless readable."""
     tasks = list(table.scan(row_filter=rows, snapshot_id=snapshot_id).plan_files())
     if any(task.delete_files for task in tasks):
         raise TableError(
@@ -105,14 +105,12 @@ def _schema(table: Table, snapshot: IcebergSnapshot | None, version: int | None)
 
 def _constants(table: Table, schema: Schema, file: IcebergFile) -> dict[str, Any]:
     """Values of columns that a file need not have: defaults, and what the table is partitioned by as it is."""
-    constants = {
-        field.name: field.initial_default for field in schema.fields if field.initial_default is not None
-    }
+    values = {field.field_id: field.initial_default for field in schema.fields}
     for place, part in enumerate(table.specs()[file.spec_id].fields):
-        field = next((field for field in schema.fields if field.field_id == part.source_id), None)
-        if field is not None and isinstance(part.transform, IdentityTransform) and file.partition[place] is not None:
-            constants[field.name] = file.partition[place]
-    return {name: _plain(schema.find_field(name).field_type, value) for name, value in constants.items()}
+        if isinstance(part.transform, IdentityTransform) and file.partition[place] is not None:
+            values[part.source_id] = file.partition[place]
+    found = {field: values[field.field_id] for field in schema.fields}
+    return {field.name: _plain(field.field_type, value) for field, value in found.items() if value is not None}
 
 
 def _plain(kind: IcebergType, value: Any) -> Any:
@@ -130,7 +128,8 @@ def _names_differ(table: Table, schema: Schema) -> bool:
             if names.get(number, name) != name or (number not in names and name in names.values()):
                 return True
     mapping = table.name_mapping()
-    return any(field.names != [_last(names.get(field.field_id))] for field in _mapped(mapping.root if mapping else []))
+    mapped = _mapped(mapping.root if mapping else [])
+    return any(field.names != [_last(names.get(field.field_id or 0))] for field in mapped)
 
 
 def _mapped(fields: Iterable[MappedField]) -> Iterable[MappedField]:

@@ -28,7 +28,7 @@ def open_catalog(config: CatalogConfig) -> Catalog:
         catalog = load_catalog(name, **{**properties, **_storage()})
     except (ValueError, NotInstalledError, ImportError) as error:
         raise ConfigError(
-            f"catalog {name!r}: {' '.join(str(error).split())}", hint="name one of ~/.pyiceberg.yaml, or its properties"
+            f"catalog {name!r}: {' '.join(str(error).split())}", hint="name one of ~/.pyiceberg.yaml"
         ) from None
     _check_endpoint(catalog)
     return catalog
@@ -80,6 +80,6 @@ def _check_endpoint(catalog: Catalog) -> None:
     theirs, ours = catalog.properties.get(_ENDPOINT), s3_settings().endpoint_url
     if theirs and theirs.rstrip("/") != (ours or "").rstrip("/"):
         raise ConfigError(
-            f"catalog {catalog.name!r}: its {_ENDPOINT} is {theirs}, but data files are reached at {ours or 'AWS'}",
+            f"catalog {catalog.name!r}: its {_ENDPOINT} is {theirs}, data files are reached at {ours or 'AWS'}",
             hint=f"set AWS_ENDPOINT_URL={theirs}",
         )

@@ -1,12 +1,12 @@
-"""Iceberg tables as sinks: files that workers wrote become part of a table in one snapshot, together with its marks.
+"""Iceberg tables as sinks: files that workers wrote become part of a table in one snapshot, with its marks.
 
 The table's properties say who owns it, how often it was committed to, which slots are complete, and which snapshot
 that holds for; they change in the same catalog transaction as the snapshot. The first commit makes the table and
 its rows at once. When the newest snapshot is not the one our last commit made (rows were deleted, files rewritten,
 the table rolled back), no slot counts as complete.
 
-pyiceberg tries a commit that met another one again, upon what is there then: right for appends of anyone, wrong for
-ours. So the last look is compared with the table, and a commit that met another is given up, see `_Fenced`.
+pyiceberg tries a commit that met another one again, upon what is there then: right for appends of anyone, wrong
+for ours. So the last look is compared with the table, and a commit that met another is given up, see `_Fenced`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -38,7 +38,14 @@ from lakebed.platform.lake.iceberg_catalog import CatalogConfig, load_table, ope
 from lakebed.platform.lake.iceberg_types import arrow_schema, iceberg_schema, numbered, storable
 from lakebed.platform.lake.parts import ParquetWriter, Part
 from lakebed.platform.lake.sink import SLOT_COLUMN, Commit, Orphan, Owner, SinkState, check_columns, mark_of
-from lakebed.platform.lake.storage import files_below, join, remove_files, remove_folder, require_store, store_errors
+from lakebed.platform.lake.storage import (
+    files_below,
+    join,
+    remove_files,
+    remove_folder,
+    require_store,
+    store_errors,
+)
 
 _OWNER: Final = "lakebed.owner"
 _DESCRIPTION: Final = "lakebed.description"
@@ -100,7 +107,7 @@ class IcebergSink:
             return ParquetWriter(self.uri, folder, numbered(self.schema, metadata.schema()))
 
     def commit(self, state: SinkState, commit: Commit) -> SinkState:
-        """Commit upon `state` and return what the table is now; raises CommitError, and then nothing has changed."""
+        """Commit upon `state` and return what the table is now; raises CommitError, and nothing has changed."""
         try:
             with store_errors(self.uri):
                 version = self._commit(state, commit)
@@ -166,7 +173,7 @@ class IcebergSink:
             )
 
     def _files_of(self, table: Table, snapshot_id: int, slot: str) -> dict[str, IcebergFile]:
-        return planned_files(self.uri, table, snapshot_id, EqualTo(SLOT_COLUMN, slot))
+        return planned_files(self.uri, table, snapshot_id, EqualTo(term=SLOT_COLUMN, value=slot))
 
     def _commit(self, state: SinkState, commit: Commit) -> int:
         """Commit and return the id of the new snapshot."""
@@ -302,7 +309,7 @@ def _held(uri: str, table: Table) -> frozenset[str]:
     return frozenset(place_of(uri, entry.data_file.file_path) for entry in entries)
 
 
-def _metrics(schema: Schema, part: Part) -> dict[str, Mapping[int, Any]]:
+def _metrics(schema: Schema, part: Part) -> dict[str, Any]:
     """Statistics of a part, by field id and in Iceberg's encoding."""
     nulls = part.statistics["nullCount"]
     numbers = {name: schema.find_field(name).field_id for name in nulls}

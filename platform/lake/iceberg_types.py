@@ -6,7 +6,12 @@ Iceberg knows columns by number, not by name: files that are written for a table
 from typing import Final
 
 import pyarrow as pa
-from pyiceberg.io.pyarrow import _pyarrow_schema_ensure_small_types, _pyarrow_to_schema_without_ids, schema_to_pyarrow
+from pyiceberg.io.pyarrow import (
+    UnsupportedPyArrowTypeException,
+    _pyarrow_schema_ensure_small_types,
+    _pyarrow_to_schema_without_ids,
+    schema_to_pyarrow,
+)
 from pyiceberg.schema import Schema, assign_fresh_schema_ids
 from pyiceberg.types import IcebergType, ListType, MapType, NestedField, StructType
 
@@ -39,9 +44,9 @@ def storable(uri: str, schema: pa.Schema) -> pa.Schema:
     for field in wide:
         try:
             _pyarrow_to_schema_without_ids(pa.schema([field]))
-        except (TypeError, ValueError, NotImplementedError) as error:
+        except (UnsupportedPyArrowTypeException, TypeError, ValueError, NotImplementedError):
             raise TableError(
-                f"{uri}: Iceberg cannot hold column {field.name!r} of {field.type}: {error}",
+                f"{uri}: Iceberg cannot hold column {field.name!r} of {field.type}",
                 hint="leave it out, or write Parquet",
             ) from None
     there = arrow_schema(iceberg_schema(wide))
@@ -98,4 +103,5 @@ def _list_like(kind: pa.DataType, values: pa.Field) -> pa.DataType:
 
 
 def _is_list(kind: pa.DataType) -> bool:
-    return pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+    kinds = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
+    return any(is_kind(kind) for is_kind in kinds)

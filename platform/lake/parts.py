@@ -16,7 +16,7 @@ _STATISTICS_TYPES: Final = (pa.types.is_integer, pa.types.is_string)
 
 @dataclass(frozen=True)
 class Part:
-    """A staged data file. `path` is relative to the table, or whole; `statistics` are Delta's per-file statistics."""
+    """A staged data file. `path` is relative to the table, or whole; `statistics` are Delta's, of a file."""
 
     path: str
     rows: int
@@ -52,10 +52,11 @@ class ParquetWriter:
         """Write one data file."""
         path = join(self.folder, f"part-{uuid.uuid4().hex}.parquet")
         uri = join(self.uri, path)
+        table = table.cast(self.columns)
         coded = [name for name in table.column_names if name not in plain]
         with store_errors(uri), filesystem(uri).open(inner_path(uri), "wb") as file:
             pq.write_table(
-                table.cast(self.columns),
+                table,
                 file,
                 compression={**dict.fromkeys(coded, "zstd"), **dict.fromkeys(plain, "none")},
                 use_dictionary=coded or False,

@@ -67,7 +67,7 @@ def inner_path(uri: str) -> str:
 
 
 def join(uri: str, *parts: str) -> str:
-    """Return a place inside a folder; a part that is a whole place, an absolute path or a URI, stands for itself."""
+    """Return a place inside a folder; a part that is a whole place (/path, s3://…) stands for itself."""
     whole = max((place for place, part in enumerate(parts) if part.startswith(_S3)), default=None)
     return posixpath.join(uri, *parts) if whole is None else posixpath.join(*parts[whole:])
 

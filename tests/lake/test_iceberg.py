@@ -72,7 +72,10 @@ def sink_at(owner: Owner = OWNER, schema: pa.Schema = SCHEMA, catalog: Any = Non
 
 def made_rows(ids: Sequence[int], slot: str) -> pa.Table:
     vectors = pa.array([[float(key), 0.8] for key in ids], pa.list_(pa.float32(), 2))
-    return pa.table([pa.array(ids), pa.array([["x"], None] * len(ids))[: len(ids)], pa.array([slot] * len(ids)), vectors], schema=SCHEMA)  # fmt: skip  # noqa: E501
+    tags = [["x"] if key % 2 else None for key in ids]
+    return pa.table(
+        [pa.array(ids), pa.array(tags, pa.list_(pa.string())), [slot] * len(ids), vectors], schema=SCHEMA
+    )
 
 
 def stage(sink: Sink, run: str, ids: Sequence[int], slot: str = "m1") -> list[Part]:
@@ -342,9 +345,9 @@ def test_a_commit_whose_answer_was_lost_is_a_commit(rounds: int, monkeypatch: py
         original(*arguments)
         raise ConnectionResetError("the answer was lost")
 
-    monkeypatch.setattr(sink._catalog, "commit_table", answer_lost)
-    landed = sink.commit(state, Commit("m1", "r1", parts))
-    monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        patch.setattr(sink._catalog, "commit_table", answer_lost)
+        landed = sink.commit(state, Commit("m1", "r1", parts))
     assert landed.sequence == rounds + 1
     later = sink.commit(landed, Commit("m1", "r1", stage(sink, "r1", [2])))
     assert sink.open() == later
@@ -359,10 +362,10 @@ def test_a_commit_that_never_arrived_is_an_error_and_may_be_tried_again(monkeypa
     def unreachable(*arguments: Any) -> None:
         raise ConnectionResetError("the catalog went away")
 
-    monkeypatch.setattr(sink._catalog, "commit_table", unreachable)
-    with pytest.raises(CommitError, match="the commit failed: .*the catalog went away"):
-        sink.commit(state, Commit("m1", "r1", parts))
-    monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        patch.setattr(sink._catalog, "commit_table", unreachable)
+        with pytest.raises(CommitError, match=r"failed: .*the catalog went away"):
+            sink.commit(state, Commit("m1", "r1", parts))
     assert sink.open() == state
     sink.commit(state, Commit("m1", "r1", parts))
     assert [row["id"] for row in rows_of(scanned())] == [0, 1]
@@ -471,7 +474,8 @@ def test_types_are_widened_where_iceberg_has_no_such_width() -> None:
     assert sink.schema.types[:5] == wide
     assert sink.schema.field("c5").type.value_type == pa.int32()
     assert sink.schema.field("embedding").type == pa.list_(pa.float32(), 2)
-    rows = pa.table([[3], [2**32 - 1], [2**64 - 1], pa.array([0.5], pa.float16()), [0], [[9]]], schema=pa.schema(columns))  # fmt: skip  # noqa: E501
+    values = [[3], [2**32 - 1], [2**64 - 1], pa.array([0.5], pa.float16()), [0], [[9]]]
+    rows = pa.table(values, schema=pa.schema(columns))
     for name in SCHEMA.names:
         rows = rows.append_column(SCHEMA.field(name), made_rows([1], "m1")[name])
     sink.commit(sink.open(), Commit("m1", "r1", [sink.writer("r1", "m1")(rows)]))
@@ -559,7 +563,7 @@ def test_other_stores_are_refused() -> None:
         ({"uri": URI, "format": "delta"}, "go together"),
         ({"uri": "/a", "format": "iceberg"}, "go together"),
         ({"uri": "/a", "catalog": "prod"}, "`catalog` is for Iceberg tables"),
-        ({"uri": URI, "catalog": {"s3.secret-access-key": "hush"}}, "PYICEBERG_CATALOG__LAKEBED__S3__SECRET_ACCESS_KEY"),  # fmt: skip  # noqa: E501
+        ({"uri": URI, "catalog": {"s3.secret-access-key": "hush"}}, "__LAKEBED__S3__SECRET_ACCESS_KEY"),
         ({"uri": URI, "catalog": {"name": "p", "uri": "postgresql://u:hush@db/x"}}, "PYICEBERG_CATALOG__P__URI"),
     ],
 )
@@ -576,7 +580,7 @@ def test_a_uri_of_a_catalog_needs_no_format() -> None:
 
 
 def test_without_pyiceberg_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lakebed.platform.lake.tables.find_spec", lambda name: None)
+    monkeypatch.setattr("lakebed.platform.lake.tables.find_spec", lambda _: None)
     with pytest.raises(ConfigError, match=r'pyiceberg \(pip install "lakebed\[iceberg\]"\)'):
         open_table(TableConfig(uri=URI))
 
