@@ -1,5 +1,6 @@
 """Iceberg as source and as sink, read back by pyiceberg's own scan, on local files and on S3."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -10,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from pyiceberg.catalog import Catalog
+from pyiceberg.catalog import Catalog, load_catalog
 from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.manifest import DataFile, DataFileContent, FileFormat, ManifestContent, ManifestWriterV2
 from pyiceberg.partitioning import PartitionField, PartitionSpec
@@ -57,7 +58,10 @@ def opened(version: int | None = None) -> pa.Table:
 
 
 def scanned(version: int | None = None, catalog: Any = None) -> pa.Table:
-    return open_catalog(catalog).load_table("lake.t").scan(snapshot_id=version).to_arrow()
+    """Read with pyiceberg alone, local tables as docs/jobs.md says."""
+    database = f"sqlite:///{os.environ['LAKEBED_HOME']}/iceberg.db"
+    found = open_catalog(catalog) if catalog else load_catalog("lakebed", type="sql", uri=database)
+    return found.load_table("lake.t").scan(snapshot_id=version).to_arrow()
 
 
 def rows_of(table: pa.Table) -> list[dict[str, Any]]:
