@@ -12,6 +12,7 @@ from pydantic import Field, field_validator, model_validator
 
 from lakebed.platform.config.base import Config
 from lakebed.platform.config.cluster import ClusterConfig
+from lakebed.platform.config.iceberg import is_iceberg
 from lakebed.platform.config.storage import SinkConfig, TableConfig, normal_uri
 
 _ACTORS: Final = re.compile(r"(\d+)(?:-(\d+))?")
@@ -146,7 +147,7 @@ class EmbedJob(Config):
     """Samples per second, the same for every row."""
 
     quarantine: str | None = None
-    """Folder of the table of rows that could not be embedded. Default: beside the sink, `<sink>_quarantine`."""
+    """Table of rows that could not be embedded, of the sink's format. Default: beside it, `<sink>_quarantine`."""
 
     max_quarantined: float = Field(default=0.1, ge=0, le=1)
     """Share of rows that may be quarantined before the job stops and commits nothing; 0.1 or "10%".
@@ -184,14 +185,17 @@ class EmbedJob(Config):
             raise ValueError(
                 f"{len(self.channel_names)} channel_names for {len(self.columns.channels)} channels columns"
             )
+        if self.quarantine and is_iceberg(self.quarantine) != (self.sink.format == "iceberg"):
+            raise ValueError("quarantine has the sink's format: both iceberg:NAMESPACE.TABLE, or neither")
         if len({self.source.uri, self.sink.uri, self.quarantine_table.uri}) < 3:
             raise ValueError("source, sink and quarantine must be three different tables")
         return self
 
     @property
     def quarantine_table(self) -> SinkConfig:
-        """The quarantine table; it has the sink's format."""
-        return SinkConfig(uri=self.quarantine or f"{self.sink.uri}_quarantine", format=self.sink.format)
+        """The quarantine table; it has the sink's format and catalog."""
+        uri = self.quarantine or f"{self.sink.uri}_quarantine"
+        return SinkConfig(uri=uri, format=self.sink.format, catalog=self.sink.catalog)
 
     @property
     def key(self) -> str:

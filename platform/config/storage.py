@@ -5,57 +5,85 @@ Knows how a URI is written; does not touch any store.
 
 import re
 from pathlib import Path
-from typing import Final, Literal, Self
+from typing import Any, Final, Literal, Self
 from urllib.parse import unquote, urlsplit
 
 from pydantic import AliasChoices, Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from lakebed.platform.config.base import Config
+from lakebed.platform.config.iceberg import iceberg_uri, is_iceberg, refuse_secrets
 
-TableFormat = Literal["delta", "parquet"]
+TableFormat = Literal["delta", "parquet", "iceberg"]
 
 _SCHEME: Final = re.compile(r"^([a-z][a-z0-9+.-]*)://", re.IGNORECASE)
 _S3_SCHEMES: Final = frozenset({"s3", "s3a", "s3n"})
 
 
-class TableConfig(Config):
-    """A table to read."""
+class _Place(Config):
+    """What a table to read and a table to write have in common."""
 
     uri: str
-    """Folder of the table: a local path, file:///path or s3://bucket/path. One Parquet file is a table too."""
+    """Folder of the table: a local path, file:///path or s3://bucket/path; or iceberg:NAMESPACE.TABLE."""
+
+    catalog: str | dict[str, str] | None = None
+    """Catalog of an Iceberg table: a name in ~/.pyiceberg.yaml, or pyiceberg's properties of one (`type`, `uri`,
+    `warehouse`, …; `name` is its name). Default: a SQLite file under LAKEBED_HOME, its warehouse beside it."""
+
+    @field_validator("uri")
+    @classmethod
+    def _one_spelling(cls, uri: str) -> str:
+        return normal_uri(uri)
+
+    @field_validator("catalog")
+    @classmethod
+    def _no_secrets(cls, catalog: str | dict[str, str] | None) -> str | dict[str, str] | None:
+        if isinstance(catalog, dict):
+            refuse_secrets(catalog)
+        return catalog
+
+    @model_validator(mode="before")
+    @classmethod
+    def _format_of_the_uri(cls, values: Any) -> Any:
+        """A table in a catalog is an Iceberg table, also when no format is given."""
+        if not isinstance(values, dict) or values.get("format") not in (None, "auto"):
+            return values
+        return {**values, "format": "iceberg"} if is_iceberg(str(values.get("uri"))) else values
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> Self:
+        of_iceberg = getattr(self, "format", None) == "iceberg"
+        if of_iceberg != is_iceberg(self.uri):
+            raise ValueError("`format: iceberg` and a uri iceberg:NAMESPACE.TABLE go together")
+        if self.catalog is not None and not of_iceberg:
+            raise ValueError("`catalog` is for Iceberg tables, iceberg:NAMESPACE.TABLE")
+        return self
+
+
+class TableConfig(_Place):
+    """A table to read. One Parquet file is a table, too."""
 
     format: TableFormat | Literal["auto"] = "auto"
-    """`delta`, `parquet`, or `auto`: what lies there."""
+    """`delta`, `parquet`, `iceberg`, or `auto`: what lies there."""
 
     version: int | None = Field(default=None, ge=0)
-    """Delta version, or sequence number of a Parquet manifest. Default: the newest when the job starts."""
-
-    @field_validator("uri")
-    @classmethod
-    def _one_spelling(cls, uri: str) -> str:
-        return normal_uri(uri)
+    """Delta version, sequence number of a Parquet manifest, or Iceberg snapshot id. Default: the newest when the
+    job starts."""
 
 
-class SinkConfig(Config):
-    """A table to write."""
-
-    uri: str
-    """Folder of the table; made when it is not there."""
+class SinkConfig(_Place):
+    """A table to write; made when it is not there."""
 
     format: TableFormat = "delta"
-    """`delta`, or `parquet` with a manifest."""
-
-    @field_validator("uri")
-    @classmethod
-    def _one_spelling(cls, uri: str) -> str:
-        return normal_uri(uri)
+    """`delta`, `parquet` with a manifest, or `iceberg`."""
 
 
 def normal_uri(uri: str) -> str:
-    """Return one spelling per place: s3://bucket/path, or an absolute local path; raises ValueError."""
+    """Return one spelling per place: s3://bucket/path, an absolute local path, iceberg:…; raises ValueError."""
     if not uri.strip():
         raise ValueError("a table's URI is empty")
+    if is_iceberg(uri):
+        return iceberg_uri(uri)
     scheme = _SCHEME.match(uri)
     if scheme is None:
         return str(Path(uri).expanduser().absolute())

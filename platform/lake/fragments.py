@@ -20,10 +20,12 @@ _FOOTERS_AT_ONCE: Final = 16
 
 @dataclass(frozen=True)
 class DataFile:
-    """One Parquet file of a table. `path` is relative to the table; `rows` is None until the footer is read.
+    """One Parquet file of a table. `path` is relative to the table, or whole.
 
-    `constants` are the values of columns that the path or the log holds, not the file. `stamp` changes with the
-    file's contents; empty where files never change under their names.
+    `rows` is None until the footer is read. `constants` are the values of columns that the path or the log holds,
+    not the file. `stamp` changes with the file's contents; empty where files never change under their names.
+    `names` are the columns that have another name in the file; None for those it does not have, though it has
+    another column of that name.
     """
 
     path: str
@@ -31,6 +33,7 @@ class DataFile:
     rows: int | None = None
     constants: Mapping[str, Any] = field(default_factory=dict)
     stamp: str = ""
+    names: Mapping[str, str | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,7 @@ class Fragment:
     row_groups: tuple[int, ...] | None = None
     constants: Mapping[str, Any] = field(default_factory=dict)
     stamp: str = ""
+    names: Mapping[str, str | None] = field(default_factory=dict)
 
     @property
     def file(self) -> str:
@@ -82,11 +86,12 @@ class Snapshot:
         uri = join(self.uri, fragment.path)
         with store_errors(uri), filesystem(uri).open(inner_path(uri), "rb") as file:
             parquet = pq.ParquetFile(file)
-            stored = [name for name in schema.names if name in parquet.schema_arrow.names]
+            names = {name: fragment.names.get(name, name) for name in schema.names}
+            stored = [name for name in names.values() if name in parquet.schema_arrow.names]
             groups = fragment.row_groups or tuple(range(parquet.num_row_groups))
             batches = parquet.iter_batches(batch_rows, row_groups=list(groups), columns=stored, use_threads=False)
             for batch in batches:
-                yield _conform(batch, schema, fragment.constants)
+                yield _conform(batch, schema, names, fragment.constants)
 
 
 def read_all(snapshot: Snapshot, columns: Sequence[str] | None = None) -> pa.Table:
@@ -109,7 +114,7 @@ def whole_files(uri: str, files: Sequence[DataFile]) -> tuple[Fragment, ...]:
 
     def whole(file: DataFile) -> Fragment:
         rows = read_footer(join(uri, file.path)).num_rows if file.rows is None else file.rows
-        return Fragment(file.path, 0, rows, file.size, None, file.constants, file.stamp)
+        return Fragment(file.path, 0, rows, file.size, None, file.constants, file.stamp, file.names)
 
     with ThreadPoolExecutor(_FOOTERS_AT_ONCE) as pool:
         return tuple(pool.map(whole, sorted(files, key=lambda file: file.path)))
@@ -117,7 +122,7 @@ def whole_files(uri: str, files: Sequence[DataFile]) -> tuple[Fragment, ...]:
 
 def _cut(uri: str, file: DataFile) -> list[Fragment]:
     if file.rows is not None and file.size <= FRAGMENT_BYTES:
-        return [Fragment(file.path, 0, file.rows, file.size, None, file.constants, file.stamp)]
+        return [Fragment(file.path, 0, file.rows, file.size, None, file.constants, file.stamp, file.names)]
     footer = read_footer(join(uri, file.path))
     if file.rows is not None and file.rows != footer.num_rows:
         raise TableError(f"{join(uri, file.path)}: holds {footer.num_rows} rows, the table says {file.rows}")
@@ -142,16 +147,18 @@ def _cut_row_groups(file: DataFile, footer: pq.FileMetaData) -> Iterator[Fragmen
         rows += footer.row_group(group).num_rows
         size = file.size * len(groups) // footer.num_row_groups
         if size >= FRAGMENT_BYTES or group == footer.num_row_groups - 1:
-            yield Fragment(file.path, start, rows, size, tuple(groups), file.constants, file.stamp)
+            yield Fragment(file.path, start, rows, size, tuple(groups), file.constants, file.stamp, file.names)
             start, rows, groups = start + rows, 0, []
 
 
-def _conform(batch: pa.RecordBatch, schema: pa.Schema, constants: Mapping[str, Any]) -> pa.Table:
+def _conform(
+    batch: pa.RecordBatch, schema: pa.Schema, names: Mapping[str, str | None], constants: Mapping[str, Any]
+) -> pa.Table:
     """Give a batch the table's columns and types: constants of its file, nulls where the file is older."""
     columns = []
     for wanted in schema:
-        if wanted.name in batch.schema.names:
-            column = batch.column(wanted.name)
+        if names[wanted.name] in batch.schema.names:
+            column = batch.column(names[wanted.name])
             columns.append(column if column.type == wanted.type else column.cast(wanted.type))
         else:
             value = pa.scalar(constants.get(wanted.name)).cast(wanted.type)

@@ -16,7 +16,7 @@ _STATISTICS_TYPES: Final = (pa.types.is_integer, pa.types.is_string)
 
 @dataclass(frozen=True)
 class Part:
-    """A staged data file. `path` is relative to the table; `statistics` are Delta's per-file statistics."""
+    """A staged data file. `path` is relative to the table, or whole; `statistics` are Delta's, of a file."""
 
     path: str
     rows: int
@@ -42,7 +42,7 @@ class PartWriter(Protocol):
 
 @dataclass(frozen=True)
 class ParquetWriter:
-    """Writes Parquet files into `folder` of the table at `uri`."""
+    """Writes Parquet files into `folder` of the table at `uri`. Field ids in `columns` go into the files."""
 
     uri: str
     folder: str
@@ -52,6 +52,7 @@ class ParquetWriter:
         """Write one data file."""
         path = join(self.folder, f"part-{uuid.uuid4().hex}.parquet")
         uri = join(self.uri, path)
+        table = table.cast(self.columns)
         coded = [name for name in table.column_names if name not in plain]
         with store_errors(uri), filesystem(uri).open(inner_path(uri), "wb") as file:
             pq.write_table(

@@ -90,7 +90,7 @@ class Commit:
 
 @dataclass(frozen=True)
 class Orphan:
-    """A data file that no version of a table holds. `path` is relative to the table, `size` in bytes."""
+    """A data file that no version of a table holds. `path` is relative to the table, or whole; `size` in bytes."""
 
     path: str
     size: int
@@ -102,7 +102,7 @@ class Sink(Protocol):
 
     @property
     def uri(self) -> str:
-        """Folder of the table."""
+        """Folder of the table, or its name in a catalog."""
         ...
 
     @property

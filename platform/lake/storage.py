@@ -20,7 +20,7 @@ from lakebed.platform.config.storage import S3Settings
 from lakebed.platform.errors import ConfigError, LakebedError, TableError, TableNotFoundError, UnreachableError
 
 _S3: Final = "s3://"
-_CONNECT_SECONDS: Final = 5
+CONNECT_SECONDS: Final = 5
 _UNREACHABLE: Final = (
     "connection refused", "connect error", "could not connect", "dns error", "timed out", "timeout",
 )  # fmt: skip
@@ -28,6 +28,9 @@ _DENIED: Final = (
     "forbidden", "access denied", "accessdenied", "access key id", "invalidaccesskey", "signature",
     "unable to locate credentials", "no credentials", "credential provider",
 )  # fmt: skip
+_LIBRARIES: Final = frozenset(
+    {"botocore", "aiobotocore", "aiohttp", "_internal", "deltalake", "pyiceberg", "sqlalchemy"}
+)
 _ABSENT: Final = ("nosuchbucket", "bucket does not exist", "no files in log segment", "does not exist")
 
 
@@ -40,7 +43,7 @@ def filesystem(uri: str) -> Any:
         "s3",
         endpoint_url=settings.endpoint_url,
         client_kwargs={"region_name": settings.region} if settings.region else {},
-        config_kwargs={"connect_timeout": _CONNECT_SECONDS},
+        config_kwargs={"connect_timeout": CONNECT_SECONDS},
         use_listings_cache=False,
     )
 
@@ -64,8 +67,9 @@ def inner_path(uri: str) -> str:
 
 
 def join(uri: str, *parts: str) -> str:
-    """Return a place inside a folder."""
-    return posixpath.join(uri, *parts)
+    """Return a place inside a folder; a part that is a whole place (/path, s3://…) stands for itself."""
+    whole = max((place for place, part in enumerate(parts) if part.startswith(_S3)), default=None)
+    return posixpath.join(uri, *parts) if whole is None else posixpath.join(*parts[whole:])
 
 
 def names_in(uri: str) -> list[str]:
@@ -167,8 +171,7 @@ def store_errors(uri: str) -> Iterator[None]:
 
 
 def _is_of_a_store(error: Exception) -> bool:
-    module = type(error).__module__.partition(".")[0]
-    return isinstance(error, OSError) or module in {"botocore", "aiobotocore", "aiohttp", "_internal", "deltalake"}
+    return isinstance(error, OSError) or type(error).__module__.partition(".")[0] in _LIBRARIES
 
 
 def _translate(uri: str, error: Exception) -> NoReturn:

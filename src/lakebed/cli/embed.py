@@ -20,14 +20,22 @@ _COMPUTE = "Compute"
 def embed(
     spec: Path | None = typer.Argument(None, help="A job.yaml; options override its fields."),
     source: str | None = typer.Option(
-        None, help="Table to embed: a folder, or s3://bucket/path.", rich_help_panel=_TABLE
+        None, help="Table to embed: a folder, s3://bucket/path, iceberg:NAMESPACE.TABLE.", rich_help_panel=_TABLE
     ),
-    source_format: str | None = typer.Option(None, help="delta, parquet or auto.", rich_help_panel=_TABLE),
+    source_format: str | None = typer.Option(
+        None, help="delta, parquet, iceberg or auto.", rich_help_panel=_TABLE
+    ),
+    source_catalog: str | None = typer.Option(
+        None, help="Iceberg catalog of the source, by its name in ~/.pyiceberg.yaml.", rich_help_panel=_TABLE
+    ),
     source_version: int | None = typer.Option(
         None, help="Version to read. Default: the newest.", rich_help_panel=_TABLE
     ),
     sink: str | None = typer.Option(None, help="Table of vectors to write.", rich_help_panel=_TABLE),
-    sink_format: str | None = typer.Option(None, help="delta or parquet.", rich_help_panel=_TABLE),
+    sink_format: str | None = typer.Option(None, help="delta, parquet or iceberg.", rich_help_panel=_TABLE),
+    sink_catalog: str | None = typer.Option(
+        None, help="Iceberg catalog of the sink, by its name in ~/.pyiceberg.yaml.", rich_help_panel=_TABLE
+    ),
     quarantine: str | None = typer.Option(
         None, help="Table of rows that cannot be embedded. Default: SINK_quarantine.", rich_help_panel=_TABLE
     ),
@@ -76,9 +84,14 @@ def embed(
 ) -> None:
     """Embed a table into another: what it does not hold yet; run again, it goes on from there."""
     options = {
-        "source": {"uri": source, "format": source_format, "version": source_version},
+        "source": {
+            "uri": source,
+            "format": source_format,
+            "catalog": source_catalog,
+            "version": source_version,
+        },
         "columns": {"text": text, "series": series, "channels": channel, "keys": key, "keep": keep},
-        "sink": {"uri": sink, "format": sink_format},
+        "sink": {"uri": sink, "format": sink_format, "catalog": sink_catalog},
         "model": model,
         "dimensions": dimensions,
         "channel_names": channel_name,
