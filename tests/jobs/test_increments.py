@@ -1,5 +1,6 @@
 """Runs that go on from what is there: after a crash, or upon a newer version of the source."""
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
@@ -18,6 +19,7 @@ from lakebed.platform.encoder.fake import FakeEncoder
 from lakebed.platform.encoder.protocol import encode
 from lakebed.platform.errors import CommitError
 from lakebed.platform.items import items_of
+from lakebed.platform.lake.iceberg_catalog import open_catalog
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 ENCODER = FakeEncoder(16)
@@ -34,7 +36,8 @@ class Tables:
     """A source in Delta, a sink, and the job between them."""
 
     def __init__(self, folder: Path, kind: str = "delta") -> None:
-        self.source, self.sink, self.kind = str(folder / "source"), str(folder / "sink"), kind
+        self.source, self.kind = str(folder / "source"), kind
+        self.sink = "iceberg:lake.sink" if kind == "iceberg" else str(folder / "sink")
 
     def write(self, notes: dict[int, str | None], mode: Any = "overwrite") -> None:
         """Write the source, or more of it."""
@@ -67,8 +70,8 @@ class Tables:
         place = uri or self.sink
         if self.kind == "delta":
             return DeltaTable(place).to_pyarrow_table()
-        import json
-
+        if self.kind == "iceberg":
+            return open_catalog(None).load_table(place.removeprefix("iceberg:")).scan().to_arrow()
         newest = sorted(Path(place).glob("_lakebed/manifest-*.json"))[-1]
         parts = json.loads(newest.read_text())["parts"]
         return pa.concat_tables(pq.read_table(Path(place) / part["path"], partitioning=None) for part in parts)
@@ -112,6 +115,22 @@ def test_a_run_that_died_is_gone_on_with_from_its_last_commit(tmp_path: Path, ki
     assert (report.held, report.embedded) == (there, 100 - there)
     tables.check(wanted)
     assert tables.run().nothing_new
+
+
+def test_an_iceberg_table_is_gone_on_with_and_kept_up_to_date(tmp_path: Path) -> None:
+    tables, wanted = Tables(tmp_path, "iceberg"), {**notes(range(60)), 7: None}
+    tables.write(wanted)
+    with pytest.raises(KeyboardInterrupt):
+        tables.run(watch=Dies(40))
+    assert 0 < len(tables.read()) < 60
+    assert tables.run().embedded > 0
+    tables.check(wanted)
+    wanted = {**notes(range(10, 60)), **notes(range(20, 22), "fan"), 61: "new"}
+    tables.write(wanted)
+    report = tables.run()
+    assert (report.held, report.embedded, report.removed) == (48, 3, 11)
+    tables.check(wanted)
+    assert len(tables.read("iceberg:lake.sink_quarantine")) == 0
 
 
 def test_new_changed_and_deleted_rows_are_all_that_a_newer_version_costs(tmp_path: Path, kind: str) -> None:
