@@ -66,6 +66,7 @@ def _owner(job: EmbedJob, dimensions: int) -> Owner:
     """What makes the rows of one table comparable: source, mapping and dimensions, whatever the model."""
     description = {
         "source": job.source.uri,
+        **({"source_catalog": job.source.catalog} if job.source.catalog else {}),
         "columns": job.columns.model_dump(mode="json", exclude_defaults=True),
         "channel_names": list(job.channel_names) if job.channel_names else None,
         "sampling_rate": job.sampling_rate,

@@ -201,7 +201,7 @@ class EmbedJob(Config):
     def key(self) -> str:
         """32 hex digits that identify what the sink holds, whatever the model, version or machine."""
         identity = {
-            "source": self.source.uri,
+            "source": [self.source.uri, self.source.catalog],
             "columns": self.columns.model_dump(),
             "dimensions": self.dimensions,
             "channel_names": self.channel_names,

@@ -109,6 +109,7 @@ class DeltaSink:
 
     def __init__(self, uri: str, schema: pa.Schema, owner: Owner) -> None:
         self.uri = uri
+        self.folder = uri
         self.schema = storable(uri, schema)
         self._owner = owner
         self._application = f"lakebed/{owner.key}"

@@ -73,6 +73,12 @@ class IcebergSink:
     def _catalog(self) -> Catalog:
         return open_catalog(self._config)
 
+    @property
+    def folder(self) -> str:
+        """Where the table lies, or will."""
+        with store_errors(self.uri):
+            return self._place(self._load())
+
     def open(self) -> SinkState:
         """Look at the table; raises TableError when it is another job's, or has other columns."""
         with store_errors(self.uri):

@@ -143,7 +143,7 @@ class ParquetSink:
     """A folder of Parquet parts of one owner, with a manifest per commit."""
 
     def __init__(self, uri: str, schema: pa.Schema, owner: Owner) -> None:
-        self.uri = uri
+        self.uri = self.folder = uri
         self.schema = schema
         self._owner = owner
 

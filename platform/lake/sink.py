@@ -106,6 +106,11 @@ class Sink(Protocol):
         ...
 
     @property
+    def folder(self) -> str:
+        """Where the table lies, as a local path or s3://; what is kept beside its rows lies below."""
+        ...
+
+    @property
     def schema(self) -> pa.Schema:
         """Columns of the table, of types that the format holds without loss."""
         ...
