@@ -13,7 +13,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from lakebed.platform.config.base import Config
 
-TableFormat = Literal["delta", "parquet"]
+TableFormat = Literal["delta", "parquet", "lance"]
 
 _SCHEME: Final = re.compile(r"^([a-z][a-z0-9+.-]*)://", re.IGNORECASE)
 _S3_SCHEMES: Final = frozenset({"s3", "s3a", "s3n"})
@@ -26,10 +26,10 @@ class TableConfig(Config):
     """Folder of the table: a local path, file:///path or s3://bucket/path. One Parquet file is a table too."""
 
     format: TableFormat | Literal["auto"] = "auto"
-    """`delta`, `parquet`, or `auto`: what lies there."""
+    """`delta`, `parquet`, `lance`, or `auto`: what lies there."""
 
     version: int | None = Field(default=None, ge=0)
-    """Delta version, or sequence number of a Parquet manifest. Default: the newest when the job starts."""
+    """Delta or Lance version, or sequence number of a Parquet manifest. Default: the newest when a job starts."""
 
     @field_validator("uri")
     @classmethod
@@ -44,7 +44,7 @@ class SinkConfig(Config):
     """Folder of the table; made when it is not there."""
 
     format: TableFormat = "delta"
-    """`delta`, or `parquet` with a manifest."""
+    """`delta`, `parquet` with a manifest, or `lance`."""
 
     @field_validator("uri")
     @classmethod
@@ -97,4 +97,13 @@ class S3Settings(BaseSettings):
         if self.endpoint_url:
             options["AWS_ENDPOINT_URL"] = self.endpoint_url
             options["AWS_ALLOW_HTTP"] = str(self.endpoint_url.startswith("http://")).lower()
+        return options
+
+    @property
+    def lance_options(self) -> dict[str, str]:
+        """The same for Lance, which commits by conditional put unasked."""
+        options = {"aws_region": self.region} if self.region else {}
+        if self.endpoint_url:
+            options["aws_endpoint"] = self.endpoint_url
+            options["allow_http"] = str(self.endpoint_url.startswith("http://")).lower()
         return options

@@ -16,7 +16,10 @@ _STATISTICS_TYPES: Final = (pa.types.is_integer, pa.types.is_string)
 
 @dataclass(frozen=True)
 class Part:
-    """A staged data file. `path` is relative to the table; `statistics` are Delta's per-file statistics."""
+    """A staged data file. `path` is relative to the table.
+
+    `statistics` are what the format's log keeps of a file: Delta's per-file statistics, Lance's whole fragment.
+    """
 
     path: str
     rows: int

@@ -22,12 +22,12 @@ def embed(
     source: str | None = typer.Option(
         None, help="Table to embed: a folder, or s3://bucket/path.", rich_help_panel=_TABLE
     ),
-    source_format: str | None = typer.Option(None, help="delta, parquet or auto.", rich_help_panel=_TABLE),
+    source_format: str | None = typer.Option(None, help="delta, parquet, lance or auto.", rich_help_panel=_TABLE),
     source_version: int | None = typer.Option(
         None, help="Version to read. Default: the newest.", rich_help_panel=_TABLE
     ),
     sink: str | None = typer.Option(None, help="Table of vectors to write.", rich_help_panel=_TABLE),
-    sink_format: str | None = typer.Option(None, help="delta or parquet.", rich_help_panel=_TABLE),
+    sink_format: str | None = typer.Option(None, help="delta, parquet or lance.", rich_help_panel=_TABLE),
     quarantine: str | None = typer.Option(
         None, help="Table of rows that cannot be embedded. Default: SINK_quarantine.", rich_help_panel=_TABLE
     ),
