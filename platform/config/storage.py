@@ -14,7 +14,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from lakebed.platform.config.base import Config
 from lakebed.platform.config.iceberg import iceberg_uri, is_iceberg, refuse_secrets
 
-TableFormat = Literal["delta", "parquet", "iceberg"]
+TableFormat = Literal["delta", "parquet", "iceberg", "lance"]
 
 _SCHEME: Final = re.compile(r"^([a-z][a-z0-9+.-]*)://", re.IGNORECASE)
 _S3_SCHEMES: Final = frozenset({"s3", "s3a", "s3n"})
@@ -64,18 +64,18 @@ class TableConfig(_Place):
     """A table to read. One Parquet file is a table, too."""
 
     format: TableFormat | Literal["auto"] = "auto"
-    """`delta`, `parquet`, `iceberg`, or `auto`: what lies there."""
+    """`delta`, `parquet`, `iceberg`, `lance`, or `auto`: what lies there."""
 
     version: int | None = Field(default=None, ge=0)
-    """Delta version, sequence number of a Parquet manifest, or Iceberg snapshot id. Default: the newest when the
-    job starts."""
+    """Delta or Lance version, sequence number of a Parquet manifest, or Iceberg snapshot id. Default: the newest
+    when the job starts."""
 
 
 class SinkConfig(_Place):
     """A table to write; made when it is not there."""
 
     format: TableFormat = "delta"
-    """`delta`, `parquet` with a manifest, or `iceberg`."""
+    """`delta`, `parquet` with a manifest, `iceberg`, or `lance`."""
 
 
 def normal_uri(uri: str) -> str:
@@ -125,4 +125,13 @@ class S3Settings(BaseSettings):
         if self.endpoint_url:
             options["AWS_ENDPOINT_URL"] = self.endpoint_url
             options["AWS_ALLOW_HTTP"] = str(self.endpoint_url.startswith("http://")).lower()
+        return options
+
+    @property
+    def lance_options(self) -> dict[str, str]:
+        """The same for Lance, which commits by conditional put unasked."""
+        options = {"aws_region": self.region} if self.region else {}
+        if self.endpoint_url:
+            options["aws_endpoint"] = self.endpoint_url
+            options["allow_http"] = str(self.endpoint_url.startswith("http://")).lower()
         return options

@@ -1,12 +1,13 @@
 """A table at one version as fragments: runs of whole row groups of Parquet files, read as Arrow batches.
 
-What every format comes down to here. Does not know how a format lists its files.
+What every format comes down to here; one with files of its own brings its reader. Does not know how a format lists
+its files.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -58,15 +59,27 @@ class Fragment:
         return f"{self.path}#{self.stamp}" if self.stamp else self.path
 
 
+class FragmentReader(Protocol):
+    """Reads fragments of a format's own files. Goes to workers inside a snapshot, so it can be pickled."""
+
+    def __call__(self, uri: str, fragment: Fragment, schema: pa.Schema, batch_rows: int) -> Iterator[pa.Table]:
+        """Read the columns of `schema`, in these types, of a fragment of the table at `uri`, in order."""
+        ...
+
+
 @dataclass(frozen=True)
 class Snapshot:
-    """A table at one version. `version` is the format's own name of it, as text."""
+    """A table at one version. `version` is the format's own name of it, as text.
+
+    `reader` reads its fragments; None where they are of Parquet files.
+    """
 
     uri: str
     format: str
     version: str
     schema: pa.Schema
     fragments: tuple[Fragment, ...]
+    reader: FragmentReader | None = None
 
     @property
     def rows(self) -> int:
@@ -83,15 +96,20 @@ class Snapshot:
     def read(self, fragment: Fragment, columns: Sequence[str], batch_rows: int) -> Iterator[pa.Table]:
         """Read columns of one fragment in order, `batch_rows` rows at a time."""
         schema = pa.schema([self.field(name) for name in columns])
-        uri = join(self.uri, fragment.path)
-        with store_errors(uri), filesystem(uri).open(inner_path(uri), "rb") as file:
-            parquet = pq.ParquetFile(file)
-            names = {name: fragment.names.get(name, name) for name in schema.names}
-            stored = [name for name in names.values() if name in parquet.schema_arrow.names]
-            groups = fragment.row_groups or tuple(range(parquet.num_row_groups))
-            batches = parquet.iter_batches(batch_rows, row_groups=list(groups), columns=stored, use_threads=False)
-            for batch in batches:
-                yield _conform(batch, schema, names, fragment.constants)
+        reader = self.reader or _read_parquet
+        return reader(self.uri, fragment, schema, batch_rows)
+
+
+def _read_parquet(table: str, fragment: Fragment, schema: pa.Schema, batch_rows: int) -> Iterator[pa.Table]:
+    uri = join(table, fragment.path)
+    with store_errors(uri), filesystem(uri).open(inner_path(uri), "rb") as file:
+        parquet = pq.ParquetFile(file)
+        names = {name: fragment.names.get(name, name) for name in schema.names}
+        stored = [name for name in names.values() if name in parquet.schema_arrow.names]
+        groups = fragment.row_groups or tuple(range(parquet.num_row_groups))
+        batches = parquet.iter_batches(batch_rows, row_groups=list(groups), columns=stored, use_threads=False)
+        for batch in batches:
+            yield _conform(batch, schema, names, fragment.constants)
 
 
 def read_all(snapshot: Snapshot, columns: Sequence[str] | None = None) -> pa.Table:
@@ -100,6 +118,13 @@ def read_all(snapshot: Snapshot, columns: Sequence[str] | None = None) -> pa.Tab
     schema = pa.schema([snapshot.field(name) for name in names])
     batches = [batch for fragment in snapshot.fragments for batch in snapshot.read(fragment, names, 65_536)]
     return pa.concat_tables(batches) if batches else schema.empty_table()
+
+
+def decoded(kind: pa.DataType) -> pa.DataType:
+    """Return the type of the values, for types that are ways to store them."""
+    if pa.types.is_dictionary(kind):
+        return decoded(kind.value_type)
+    return pa.string() if pa.types.is_string_view(kind) else kind
 
 
 def fragments_of(uri: str, files: Sequence[DataFile]) -> tuple[Fragment, ...]:

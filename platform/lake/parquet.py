@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.dataset as pads
 
 from lakebed.platform.errors import CommitError, LakebedError, TableError, TableNotFoundError
-from lakebed.platform.lake.fragments import DataFile, Snapshot, fragments_of, whole_files
+from lakebed.platform.lake.fragments import DataFile, Snapshot, decoded, fragments_of, whole_files
 from lakebed.platform.lake.parts import ParquetWriter
 from lakebed.platform.lake.sink import Commit, Orphan, Owner, SinkState, check_columns, mark_of
 from lakebed.platform.lake.storage import (
@@ -117,14 +117,7 @@ def _schema_and_constants(uri: str, paths: list[str]) -> tuple[pa.Schema, dict[s
         fragment.path.removeprefix(f"{root}/"): pads.get_partition_keys(fragment.partition_expression)
         for fragment in dataset.get_fragments()
     }
-    return pa.schema([field.with_type(_decoded(field.type)) for field in schema]), constants
-
-
-def _decoded(kind: pa.DataType) -> pa.DataType:
-    """Return the type of the values, for types that are ways to store them."""
-    if pa.types.is_dictionary(kind):
-        return _decoded(kind.value_type)
-    return pa.string() if pa.types.is_string_view(kind) else kind
+    return pa.schema([field.with_type(decoded(field.type)) for field in schema]), constants
 
 
 def _fingerprint(found: list[tuple[str, dict[str, Any]]]) -> str:

@@ -16,7 +16,10 @@ _STATISTICS_TYPES: Final = (pa.types.is_integer, pa.types.is_string)
 
 @dataclass(frozen=True)
 class Part:
-    """A staged data file. `path` is relative to the table, or whole; `statistics` are Delta's, of a file."""
+    """A staged data file. `path` is relative to the table, or whole.
+
+    `statistics` are what the format's log keeps of a file: Delta's per-file statistics, Lance's whole fragment.
+    """
 
     path: str
     rows: int

@@ -90,11 +90,15 @@ class Commit:
 
 @dataclass(frozen=True)
 class Orphan:
-    """A data file that no version of a table holds. `path` is relative to the table, or whole; `size` in bytes."""
+    """A data file that no version of a table holds. `path` is relative to the table, or whole; `size` in bytes.
+
+    `run` staged it; None where only a folder in the path is named for the run, or nothing says it.
+    """
 
     path: str
     size: int
     modified: datetime
+    run: str | None = None
 
 
 class Sink(Protocol):

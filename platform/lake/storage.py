@@ -61,6 +61,11 @@ def delta_options(uri: str) -> dict[str, str] | None:
     return s3_settings().delta_options if uri.startswith(_S3) else None
 
 
+def lance_options(uri: str) -> dict[str, str] | None:
+    """Storage options that let Lance reach what fsspec reaches."""
+    return s3_settings().lance_options if uri.startswith(_S3) else None
+
+
 def inner_path(uri: str) -> str:
     """Return the path as the file system spells it: without s3://."""
     return uri.removeprefix(_S3)

@@ -1,17 +1,31 @@
 """Tables by reference: find the format, open for reading, open for writing."""
 
+from collections.abc import Callable, Mapping
 from importlib.util import find_spec
+from typing import Final
 
 import pyarrow as pa
 
 from lakebed.platform.config.iceberg import missing_extra
-from lakebed.platform.config.storage import SinkConfig, TableConfig
-from lakebed.platform.errors import TableError, TableNotFoundError
+from lakebed.platform.config.storage import SinkConfig, TableConfig, TableFormat
+from lakebed.platform.errors import ConfigError, TableError, TableNotFoundError
 from lakebed.platform.lake.delta import DeltaSink, is_delta, open_delta
 from lakebed.platform.lake.fragments import Snapshot
 from lakebed.platform.lake.parquet import ParquetSink, has_manifest, open_parquet
 from lakebed.platform.lake.sink import Owner, Sink
-from lakebed.platform.lake.storage import exists, require_store, store_errors
+from lakebed.platform.lake.storage import exists, join, require_store, store_errors
+
+
+def is_lance(uri: str) -> bool:
+    """Whether a Lance dataset lies there."""
+    return exists(join(uri, "_versions"))
+
+
+_FOUND: Final[Mapping[TableFormat, Callable[[str], bool]]] = {
+    "delta": is_delta,
+    "parquet": has_manifest,
+    "lance": is_lance,
+}
 
 
 def open_table(table: TableConfig) -> Snapshot:
@@ -24,8 +38,18 @@ def open_table(table: TableConfig) -> Snapshot:
     with store_errors(table.uri):
         if not exists(table.uri):
             raise TableNotFoundError(f"{table.uri}: there is no table", hint="check the path")
-        delta = is_delta(table.uri) if table.format == "auto" else table.format == "delta"
-    return open_delta(table.uri, table.version) if delta else open_parquet(table.uri, table.version)
+        kind = _format_at(table.uri) if table.format == "auto" else table.format
+    if kind == "lance":
+        _require_pylance(table.uri)
+        from lakebed.platform.lake.lance import open_lance
+
+        return open_lance(table.uri, table.version)
+    return open_delta(table.uri, table.version) if kind == "delta" else open_parquet(table.uri, table.version)
+
+
+def _format_at(uri: str) -> TableFormat:
+    """What lies there; anything that is no table of its own is files of Parquet."""
+    return next((kind for kind, found in _FOUND.items() if found(uri)), "parquet")
 
 
 def open_sink(table: SinkConfig, schema: pa.Schema, owner: Owner) -> Sink:
@@ -37,17 +61,29 @@ def open_sink(table: SinkConfig, schema: pa.Schema, owner: Owner) -> Sink:
         return IcebergSink(table.uri, table.catalog, schema, owner)
     with store_errors(table.uri):
         require_store(table.uri)
+        _refuse_other_formats(table)
+        if table.format == "lance":
+            _require_pylance(table.uri)
+            from lakebed.platform.lake.lance_sink import LanceSink
+
+            return LanceSink(table.uri, schema, owner)
         if table.format == "delta":
-            _refuse_other_format(table.uri, "parquet", has_manifest(table.uri))
             return DeltaSink(table.uri, schema, owner)
-        _refuse_other_format(table.uri, "delta", is_delta(table.uri))
         return ParquetSink(table.uri, schema, owner)
 
 
-def _refuse_other_format(uri: str, other: str, found: bool) -> None:
-    if found:
-        raise TableError(
-            f"{uri}: a {other} table is there", hint=f"write `format: {other}`, or choose another folder"
+def _refuse_other_formats(table: SinkConfig) -> None:
+    for other, found in _FOUND.items():
+        if other != table.format and found(table.uri):
+            raise TableError(
+                f"{table.uri}: a {other} table is there", hint=f"write `format: {other}`, or choose another folder"
+            )
+
+
+def _require_pylance(uri: str) -> None:
+    if find_spec("lance") is None:
+        raise ConfigError(
+            f"{uri}: Lance needs the package pylance, which is not installed", hint="pip install 'lakebed[lance]'"
         )
 
 

@@ -6,6 +6,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+import lance
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -70,6 +71,8 @@ class Tables:
         place = uri or self.sink
         if self.kind == "delta":
             return DeltaTable(place).to_pyarrow_table()
+        if self.kind == "lance":
+            return lance.dataset(place).to_table()
         if self.kind == "iceberg":
             return open_catalog(None).load_table(place.removeprefix("iceberg:")).scan().to_arrow()
         newest = sorted(Path(place).glob("_lakebed/manifest-*.json"))[-1]
@@ -117,8 +120,9 @@ def test_a_run_that_died_is_gone_on_with_from_its_last_commit(tmp_path: Path, ki
     assert tables.run().nothing_new
 
 
-def test_an_iceberg_table_is_gone_on_with_and_kept_up_to_date(tmp_path: Path) -> None:
-    tables, wanted = Tables(tmp_path, "iceberg"), {**notes(range(60)), 7: None}
+@pytest.mark.parametrize("kind", ["iceberg", "lance"])
+def test_other_formats_are_gone_on_with_and_kept_up_to_date_alike(tmp_path: Path, kind: str) -> None:
+    tables, wanted = Tables(tmp_path, kind), {**notes(range(60)), 7: None}
     tables.write(wanted)
     with pytest.raises(KeyboardInterrupt):
         tables.run(watch=Dies(40))
@@ -130,7 +134,7 @@ def test_an_iceberg_table_is_gone_on_with_and_kept_up_to_date(tmp_path: Path) ->
     report = tables.run()
     assert (report.held, report.embedded, report.removed) == (48, 3, 11)
     tables.check(wanted)
-    assert len(tables.read("iceberg:lake.sink_quarantine")) == 0
+    assert len(tables.read(f"{tables.sink}_quarantine")) == 0
 
 
 def test_new_changed_and_deleted_rows_are_all_that_a_newer_version_costs(tmp_path: Path, kind: str) -> None:

@@ -74,6 +74,7 @@ def quiet_libraries() -> None:
         ("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0"),
         ("TOKENIZERS_PARALLELISM", "false"),
         ("HF_HUB_DISABLE_TELEMETRY", "1"),
+        ("LANCE_LOG", "error"),  # warns of every part that is staged before the first commit
         ("OMP_WAIT_POLICY", "PASSIVE"),  # spinning threads starve the others of a busy machine
     ):
         os.environ.setdefault(name, value)

@@ -23,7 +23,7 @@ def embed(
         None, help="Table to embed: a folder, s3://bucket/path, iceberg:NAMESPACE.TABLE.", rich_help_panel=_TABLE
     ),
     source_format: str | None = typer.Option(
-        None, help="delta, parquet, iceberg or auto.", rich_help_panel=_TABLE
+        None, help="delta, parquet, iceberg, lance or auto.", rich_help_panel=_TABLE
     ),
     source_catalog: str | None = typer.Option(
         None, help="Iceberg catalog of the source, by its name in ~/.pyiceberg.yaml.", rich_help_panel=_TABLE
@@ -32,7 +32,7 @@ def embed(
         None, help="Version to read. Default: the newest.", rich_help_panel=_TABLE
     ),
     sink: str | None = typer.Option(None, help="Table of vectors to write.", rich_help_panel=_TABLE),
-    sink_format: str | None = typer.Option(None, help="delta, parquet or iceberg.", rich_help_panel=_TABLE),
+    sink_format: str | None = typer.Option(None, help="delta, parquet, iceberg or lance.", rich_help_panel=_TABLE),
     sink_catalog: str | None = typer.Option(
         None, help="Iceberg catalog of the sink, by its name in ~/.pyiceberg.yaml.", rich_help_panel=_TABLE
     ),
