@@ -2,11 +2,11 @@
 
 import pyarrow as pa
 
-from lakebed.platform.config.storage import SinkConfig, TableConfig
+from lakebed.platform.config.storage import SinkConfig, TableConfig, TableFormat
 from lakebed.platform.errors import TableError, TableNotFoundError
-from lakebed.platform.lake.delta import DeltaSink, is_delta, open_delta
+from lakebed.platform.lake.delta import DeltaSink, delta_sink_at, is_delta, open_delta
 from lakebed.platform.lake.fragments import Snapshot
-from lakebed.platform.lake.parquet import ParquetSink, has_manifest, open_parquet
+from lakebed.platform.lake.parquet import ParquetSink, has_manifest, open_parquet, parquet_sink_at
 from lakebed.platform.lake.sink import Owner, Sink
 from lakebed.platform.lake.storage import exists, require_store, store_errors
 
@@ -29,6 +29,22 @@ def open_sink(table: SinkConfig, schema: pa.Schema, owner: Owner) -> Sink:
             return DeltaSink(table.uri, schema, owner)
         _refuse_other_format(table.uri, "delta", is_delta(table.uri))
         return ParquetSink(table.uri, schema, owner)
+
+
+def existing_sink(table: SinkConfig) -> Sink | None:
+    """Return the sink of a table that is there, whichever job owns it, or None; raises TableError for another's."""
+    with store_errors(table.uri):
+        require_store(table.uri)
+        return delta_sink_at(table.uri) if table.format == "delta" else parquet_sink_at(table.uri)
+
+
+def sink_format(uri: str) -> TableFormat | None:
+    """Say by what lies in a folder which format of sink it is; None when there is no table."""
+    with store_errors(uri):
+        require_store(uri)
+        if is_delta(uri):
+            return "delta"
+        return "parquet" if has_manifest(uri) else None
 
 
 def _refuse_other_format(uri: str, other: str, found: bool) -> None:
