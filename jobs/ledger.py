@@ -1,7 +1,7 @@
 """The ledger: a run writes down, beside the table it writes to, what it sets out to do and how far it is.
 
-A thread of its own writes, so that the job never waits for it and a store that fails costs the job nothing. Nothing
-is decided by what stands there; see `lakebed.jobs.run_record` for what does.
+A thread of its own writes, so that the job never waits for it and a store that fails costs the job nothing. What
+stands there is in `lakebed.jobs.run_record`.
 """
 
 import io
@@ -81,9 +81,7 @@ class Ledger:
     def committed(self, sequence: int, version: str, rows: int) -> None:
         """Note a commit that made `rows` visible, and write at once."""
         with self._lock:
-            self._commits.append(
-                CommitRecord(sequence=sequence, version=version, rows=rows, at=datetime.now(UTC))
-            )
+            self._commits.append(CommitRecord(sequence=sequence, version=version, rows=rows, at=datetime.now(UTC)))
             self._commit_count += 1
             self._committed += rows
         self._changed.set()

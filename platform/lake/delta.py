@@ -21,7 +21,16 @@ from deltalake.transaction import AddAction, RemoveAction, create_table_with_add
 from lakebed.platform import errors
 from lakebed.platform.lake.fragments import DataFile, Snapshot, fragments_of, whole_files
 from lakebed.platform.lake.parts import ParquetWriter, Part
-from lakebed.platform.lake.sink import SLOT_COLUMN, Commit, Orphan, Owner, SinkState, check_columns, described, mark_of
+from lakebed.platform.lake.sink import (
+    SLOT_COLUMN,
+    Commit,
+    Orphan,
+    Owner,
+    SinkState,
+    check_columns,
+    described,
+    mark_of,
+)
 from lakebed.platform.lake.storage import (
     delta_options,
     exists,

@@ -96,7 +96,8 @@ def files_below(uri: str, folder: str) -> list[StoredFile]:
     except FileNotFoundError:
         return []
     return [
-        StoredFile(path.removeprefix(root), entry["size"], _modified(entry)) for path, entry in sorted(found.items())
+        StoredFile(path.removeprefix(root), entry["size"], _modified(entry))
+        for path, entry in sorted(found.items())
     ]
 
 

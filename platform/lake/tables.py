@@ -32,7 +32,7 @@ def open_sink(table: SinkConfig, schema: pa.Schema, owner: Owner) -> Sink:
 
 
 def existing_sink(table: SinkConfig) -> Sink | None:
-    """Return the sink of a table that is there, whichever job owns it, or None; raises TableError for another's."""
+    """Return the sink of a table, whichever job owns it, or None; raises TableError when no job does."""
     with store_errors(table.uri):
         require_store(table.uri)
         return delta_sink_at(table.uri) if table.format == "delta" else parquet_sink_at(table.uri)

@@ -2,11 +2,10 @@
 
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -20,7 +19,10 @@ from lakebed.platform.errors import CommitError, JobNotFoundError, TableError
 from lakebed.platform.lake.fragments import Fragment
 from lakebed.platform.lake.storage import filesystem, inner_path, names_in
 
-UNITS = (Unit(Fragment("a.parquet", 0, 10, 100), ((2, 5), (7, 10))), Unit(Fragment("b.parquet", 4, 2, 9), ((4, 6),)))
+UNITS = (
+    Unit(Fragment("a.parquet", 0, 10, 100), ((2, 5), (7, 10))),
+    Unit(Fragment("b.parquet", 4, 2, 9), ((4, 6),)),
+)
 
 
 def plan(table: str, run: str = "20260101T000000-aa", **fields: Any) -> RunPlan:
@@ -43,7 +45,10 @@ def test_what_a_run_tells_its_ledger_is_read_back_from_any_store(place: Callable
     assert (found.plan.rows, found.plan.source_version, found.plan.sink.uri) == (8, "3", place("t"))
     state = found.state
     assert (state.phase, state.rows, state.quarantined) == ("embedding", 8, {"null": 2, "ragged": 1})
-    assert [(commit.sequence, commit.version, commit.rows) for commit in state.commits] == [(1, "0", 5), (2, "1", 3)]
+    assert [(commit.sequence, commit.version, commit.rows) for commit in state.commits] == [
+        (1, "0", 5),
+        (2, "1", 3),
+    ]
     assert (state.commit_count, state.committed) == (2, 8)
     assert state.outcome is not None
     assert state.outcome.state == "done"
@@ -93,7 +98,10 @@ def test_a_store_that_fails_is_told_of_once_and_the_job_goes_on(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "t").write_text("a file where the table's folder should be")
-    with caplog.at_level(logging.WARNING), recorded(str(tmp_path / "t"), plan(str(tmp_path / "t")), UNITS) as ledger:
+    with (
+        caplog.at_level(logging.WARNING),
+        recorded(str(tmp_path / "t"), plan(str(tmp_path / "t")), UNITS) as ledger,
+    ):
         ledger.committed(1, "0", 5)
     (warning,) = caplog.messages
     assert warning.startswith("the ledger cannot be written, the job goes on: ")
