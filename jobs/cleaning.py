@@ -14,7 +14,7 @@ from lakebed.jobs.run_record import RunRecord, runs_at
 from lakebed.jobs.standing import Standing
 from lakebed.platform.config.storage import SinkConfig
 from lakebed.platform.lake.sink import Orphan, Owner, Sink
-from lakebed.platform.lake.tables import existing_sink, open_sink
+from lakebed.platform.lake.tables import existing_sink, open_sink, table_folder
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Leftovers:
 
 def find_leftovers(tables: Sequence[SinkConfig], older_than: timedelta, now: datetime) -> list[Leftovers]:
     """Look for files that can go in the tables of one job, its result first; raises TableError for another's."""
-    runs = runs_at(tables[0].uri)
+    runs = runs_at(table_folder(tables[0]))
     at_work = [run.plan.run for run in runs if _may_be_at_work(Standing(run, now), older_than)]
     return [_leftovers(table, runs, at_work, now - older_than) for table in tables]
 

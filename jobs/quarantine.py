@@ -73,17 +73,18 @@ def read_quarantine(table: TableConfig, code: str | None = None, limit: int | No
     return QuarantinedRows(snapshot.uri, snapshot.version, codes, columns, tuple(rows[:limit]))
 
 
-def quarantine_of(uri: str) -> TableConfig:
-    """The quarantine table that a URI names: itself, or that of the job whose vectors lie there.
+def quarantine_of(table: SinkConfig) -> TableConfig:
+    """The quarantine table that a place means: itself, or that of the job whose vectors lie there.
 
     Raises TableNotFoundError when there is neither.
     """
     try:
-        if is_quarantine(open_table(TableConfig(uri=uri))):
-            return TableConfig(uri=uri)
+        itself = TableConfig(uri=table.uri)
+        if is_quarantine(open_table(itself)):
+            return itself
     except TableNotFoundError:
         pass  # a run may have ended before its first commit; its ledger says where its bad rows would be
-    return as_source(tables_of(uri)[1])
+    return as_source(tables_of(table)[1])
 
 
 def as_source(table: SinkConfig) -> TableConfig:

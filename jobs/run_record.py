@@ -15,7 +15,7 @@ from lakebed.platform.config.base import describe
 from lakebed.platform.config.storage import SinkConfig
 from lakebed.platform.errors import JobNotFoundError, TableError, TableNotFoundError
 from lakebed.platform.lake.storage import join, names_in, read_bytes, store_errors
-from lakebed.platform.lake.tables import sink_format
+from lakebed.platform.lake.tables import sink_format, table_folder
 
 PLAN: Final = "plan.json"
 STATE: Final = "state.json"
@@ -189,19 +189,20 @@ def runs_at(table: str, limit: int | None = None) -> list[RunRecord]:
         return [record for record in pool.map(lambda run: _read_if_begun(table, run), runs[:limit]) if record]
 
 
-def tables_of(sink: str) -> tuple[SinkConfig, SinkConfig]:
+def tables_of(sink: SinkConfig) -> tuple[SinkConfig, SinkConfig]:
     """The result and the quarantine table of the jobs that write to a place, as their latest run says.
 
     Without a ledger, the quarantine table is looked for where it lies by default. Raises TableNotFoundError.
     """
-    for record in runs_at(sink, limit=1):
+    for record in runs_at(table_folder(sink), limit=1):
         return record.plan.sink, record.plan.quarantine
-    kind = sink_format(sink)
+    kind = sink_format(sink.uri)
     if kind is None:
         raise TableNotFoundError(
-            f"{sink}: there is no table of vectors", hint="check the path, or name the job.yaml"
+            f"{sink.uri}: there is no table of vectors", hint="check the path, or name the job.yaml"
         )
-    return SinkConfig(uri=sink, format=kind), SinkConfig(uri=f"{sink}_quarantine", format=kind)
+    found = sink.model_copy(update={"format": kind})
+    return found, found.model_copy(update={"uri": f"{sink.uri}_quarantine"})
 
 
 def _read_if_begun(table: str, run: str) -> RunRecord | None:

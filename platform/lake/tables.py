@@ -38,6 +38,11 @@ def existing_sink(table: SinkConfig) -> Sink | None:
         return delta_sink_at(table.uri) if table.format == "delta" else parquet_sink_at(table.uri)
 
 
+def table_folder(table: SinkConfig) -> str:
+    """Return the folder of a table that is written to, where its runs keep their ledgers."""
+    return table.uri
+
+
 def sink_format(uri: str) -> TableFormat | None:
     """Say by what lies in a folder which format of sink it is; None when there is no table."""
     with store_errors(uri):

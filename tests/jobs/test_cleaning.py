@@ -120,12 +120,15 @@ def test_the_tables_of_a_job_are_those_of_its_latest_run(tmp_path: Path, kind: T
     uri = str(tmp_path / "t")
     Ledger(uri, plan(uri, kind, "r1"), ())  # not begun: nothing is written
     commit(sink_at(uri, kind), "r1", [1])
-    assert [table.uri for table in tables_of(uri)] == [uri, f"{uri}_quarantine"]
+    assert [table.uri for table in tables_of(SinkConfig(uri=uri))] == [uri, f"{uri}_quarantine"]
     with recorded(uri, plan(uri, kind, "r2"), ()):
         pass
-    assert [(table.uri, table.format) for table in tables_of(uri)] == [(uri, kind), (f"{uri}-bad", kind)]
+    assert [(table.uri, table.format) for table in tables_of(SinkConfig(uri=uri))] == [
+        (uri, kind),
+        (f"{uri}-bad", kind),
+    ]
     with pytest.raises(TableNotFoundError, match="there is no table of vectors"):
-        tables_of(str(tmp_path / "nothing"))
+        tables_of(SinkConfig(uri=str(tmp_path / "nothing")))
 
 
 def test_a_sink_is_opened_by_its_own_description(tmp_path: Path, kind: TableFormat) -> None:

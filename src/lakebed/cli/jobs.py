@@ -12,7 +12,7 @@ import typer
 from lakebed.cli import console
 from lakebed.cli.embed import check_json_file, read_job
 from lakebed.platform.config.environment import read_environment
-from lakebed.platform.config.storage import normal_uri
+from lakebed.platform.config.storage import SinkConfig
 from lakebed.platform.errors import ConfigError, JobNotFoundError
 
 if TYPE_CHECKING:
@@ -39,12 +39,9 @@ def cluster_at(address: str | None) -> str:
     return found.rstrip("/")
 
 
-def normal_place(uri: str) -> str:
-    """Return the one spelling of a table's URI; raises ConfigError."""
-    try:
-        return normal_uri(uri)
-    except ValueError as error:
-        raise ConfigError(str(error)) from None
+def table_at(uri: str) -> SinkConfig:
+    """Read an option that names a table; raises ConfigError."""
+    return SinkConfig.parse({"uri": uri}, where="table")
 
 
 @app.command("list")
@@ -110,13 +107,15 @@ def show(
     or died. Without --sink and --job, the run is looked up in MLflow.
     """
     check_json_file(json_file)
+    from lakebed.platform.lake.tables import table_folder
+
     if run is None:
         if follow or json_file:
             raise ConfigError("--follow and --json are for one run", hint="name it: lakebed jobs show RUN")
-        _list_runs(_given(sink, job), limit)
+        _list_runs(table_folder(_given(sink, job)), limit)
         return
-    table = _given(sink, job) if sink or job else _logged_sink(run)
-    found = _follow(table, run) if follow else _show_once(table, run)
+    folder = table_folder(_given(sink, job) if sink or job else _logged_sink(run))
+    found = _follow(folder, run) if follow else _show_once(folder, run)
     if json_file:
         json_file.write_text(json.dumps(found.as_json(), indent=1) + "\n", encoding="utf-8")
     if follow:
@@ -137,31 +136,27 @@ def clean(
     Readers never saw them; they only take room. Files of a run at work are left alone.
     """
     age = _age(older_than)
-    place = _given(sink, job)
+    result = _given(sink, job)
     from lakebed.jobs.cleaning import find_leftovers
     from lakebed.jobs.run_record import tables_of
 
-    if job is None:
-        tables = tables_of(place)
-    else:
-        wanted = read_job(job, {})
-        tables = wanted.sink, wanted.quarantine_table
+    tables = (result, read_job(job, {}).quarantine_table) if job else tables_of(result)
     for leftovers in find_leftovers(tables, age, datetime.now(UTC)):
         _clean(leftovers, dry_run)
 
 
-def _given(sink: str | None, job: Path | None) -> str:
-    """The place that one of the two options names."""
+def _given(sink: str | None, job: Path | None) -> SinkConfig:
+    """The table of vectors that one of the two options names."""
     if sink and job:
         raise ConfigError("give --sink or a job.yaml, not both")
     if job:
-        return read_job(job, {}).sink.uri
+        return read_job(job, {}).sink
     if not sink:
         raise ConfigError("which table? give --sink URI, or a job.yaml that names it")
-    return normal_place(sink)
+    return table_at(sink)
 
 
-def _logged_sink(run: str) -> str:
+def _logged_sink(run: str) -> SinkConfig:
     """The table a run writes to, as MLflow has it."""
     from lakebed.platform.tracking import Tracking
 
@@ -171,17 +166,17 @@ def _logged_sink(run: str) -> str:
         raise JobNotFoundError(
             f"MLflow has no run {run!r}", hint="say where it writes to: --sink URI or --job JOB"
         )
-    return found.params["sink"]
+    return table_at(found.params["sink"])
 
 
-def _list_runs(table: str, limit: int) -> None:
+def _list_runs(folder: str, limit: int) -> None:
     from lakebed.jobs.run_record import runs_at
     from lakebed.jobs.standing import Standing
 
     line = "{:<25} {:<12} {:<19} {:>13} {:>13}  {}"
-    runs = runs_at(table, limit)
+    runs = runs_at(folder, limit)
     if not runs:
-        raise JobNotFoundError(f"{table}: no run has written there", hint="check the path")
+        raise JobNotFoundError(f"{folder}: no run has written there", hint="check the path")
     console.out.print(line.format("run", "status", "began (UTC)", "rows", "of", "model"), style="bold")
     for record in runs:
         plan, status = record.plan, Standing(record, datetime.now(UTC)).status
@@ -190,19 +185,19 @@ def _list_runs(table: str, limit: int) -> None:
         console.out.print(line.format(plan.run, status, began, rows, of, plan.model), markup=False)
 
 
-def _show_once(table: str, run: str) -> "Standing":
+def _show_once(folder: str, run: str) -> "Standing":
     from lakebed.jobs.standing import stands
 
-    found = stands(table, run)
+    found = stands(folder, run)
     found.show(console.out)
     return found
 
 
-def _follow(table: str, run: str) -> "Standing":
+def _follow(folder: str, run: str) -> "Standing":
     """Look until the run ends: in place on a terminal, elsewhere a line for what is new."""
     from lakebed.jobs.standing import follow
 
-    looks = follow(table, run)
+    looks = follow(folder, run)
     found = _in_place(looks) if console.err.is_terminal else _line_by_line(looks)
     found.show(console.out)
     return found

@@ -8,7 +8,7 @@ import typer
 
 from lakebed.cli import console
 from lakebed.cli.embed import check_json_file, read_job, run_job
-from lakebed.cli.jobs import normal_place
+from lakebed.cli.jobs import table_at
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -59,7 +59,7 @@ def _table(place: str) -> "TableConfig":
 
     if place.endswith(_SPECIFICATIONS):
         return as_source(read_job(Path(place), {}).quarantine_table)
-    return quarantine_of(normal_place(place))
+    return quarantine_of(table_at(place))
 
 
 def _print(found: "QuarantinedRows") -> None:
