@@ -8,7 +8,7 @@ import io
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final
@@ -63,6 +63,7 @@ def dry_run(
     with _threads(job.compute.threads):
         trial.run(snapshot, _ROWS[device])
     threads = job.compute.threads if device == "cpu" else None
+    one = seconds_per_row(trial.samples, threads).times(max(0, snapshot.rows - held))
     return Estimate(
         source=snapshot.uri,
         source_version=snapshot.version,
@@ -70,7 +71,7 @@ def dry_run(
         held=held,
         model=model.reference,
         samples=tuple(trial.samples),
-        seconds=None if lacks else _seconds(trial.samples, threads, max(0, snapshot.rows - held), encoders),
+        seconds=None if lacks else _divided(one, encoders, job.compute.gpus),
         encoders=encoders,
         threads=threads,
         row_bytes=trial.row_bytes(),
@@ -81,9 +82,10 @@ def dry_run(
     )
 
 
-def _seconds(samples: Sequence[Sample], threads: int | None, rows: int, encoders: tuple[int, int]) -> Range:
-    one, (least, most) = seconds_per_row(samples, threads).times(rows), encoders
-    return Range(one.least / most, one.likely / most, one.most / least)
+def _divided(one: Range, encoders: tuple[int, int], gpus: float) -> Range:
+    """The time of one encoder, divided among several; those that share a GPU may slow each other down."""
+    (least, most), share = encoders, min(1.0, gpus) if gpus else 1.0
+    return Range(one.least / most, one.likely / most, one.most / (least * share))
 
 
 def planned_encoders(job: EmbedJob, snapshot: Snapshot) -> tuple[int, int]:
@@ -116,10 +118,11 @@ class Trial:
     _stored: list[pa.Table] = field(default_factory=list)
 
     def run(self, snapshot: Snapshot, most: int) -> None:
-        """Embed samples of at most `most` rows from all over a table, until time is up."""
-        most = max(
-            1, min(most, snapshot.rows // _PLACES)
-        )  # several samples of a small table, too: they tell spread
+        """Embed samples of at most `most` rows from all over a table, until time is up.
+
+        A small table is cut into several, too: their spread is what tells a range.
+        """
+        most = max(1, min(most, snapshot.rows // _PLACES))
         rows, deadline = 0, 0.0
         for table in sample(snapshot, self.mapping.columns.read, _PLACES, most):
             if not rows:
@@ -147,7 +150,7 @@ class Trial:
         began = time.perf_counter()
         self.embedder(self.mapping.items(few))
         seconds = (time.perf_counter() - began) / len(few)
-        rows = min(len(table), max(1, int(_SAMPLE_SECONDS / max(seconds, 1e-9))))
+        rows = max(1, int(_SAMPLE_SECONDS / max(seconds, 1e-9)))
         self.embedder(self.mapping.items(table.slice(0, rows)))
         return rows
 

@@ -11,10 +11,12 @@ import pytest
 from deltalake import write_deltalake
 
 from lakebed.cli.app import main
+from lakebed.jobs.checking import check_job
 from lakebed.jobs.dry_run import dry_run, planned_encoders
 from lakebed.jobs.estimate import Estimate, Range, Sample, per_row, seconds_per_row, share_of
 from lakebed.platform.config.embed import EmbedJob
 from lakebed.platform.encoder.load import resolve_model
+from lakebed.platform.lake.sink import Commit
 from lakebed.platform.lake.storage import names_in
 from lakebed.platform.lake.tables import open_table
 
@@ -144,3 +146,21 @@ def test_the_command_prints_ranges_and_writes_nothing_to_the_sink(
         assert part in output
     assert json.loads((tmp_path / "estimate.json").read_text())["model"] == "fake:8"
     assert names_in(str(tmp_path / "sink")) == []
+
+
+def test_rows_that_the_sink_holds_are_not_counted_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    notes(tmp_path)
+    wanted = job(tmp_path, {"text": "note", "keys": ["id"]}, model="fake:8")
+    checked = check_job(wanted)
+    slot = checked.info.digest
+    writer = checked.sink.writer("r1", slot)
+    held = pa.table({field.name: pa.nulls(700, field.type) for field in writer.columns}, schema=writer.columns)
+    checked.sink.commit(checked.sink_state, Commit(slot, "r1", [writer(held)]))
+    arguments = ["--source", wanted.source.uri, "--sink", wanted.sink.uri, "--text", "note", "--key", "id"]
+    arguments += ["--model", "fake:8", "--address", "embedded", "--dry-run"]
+    monkeypatch.setattr(sys, "argv", ["lakebed", "embed", *arguments])
+    with pytest.raises(SystemExit):
+        main()
+    assert "1,300 to embed; 700 of 2,000 are held already" in capsys.readouterr().out

@@ -104,7 +104,7 @@ def embed(
     job = read_job(spec, options)
     check_json_file(json_file)
     if dry_run:
-        estimate_job(job, json_file, dollars_per_hour)
+        estimate_job(job, json_file, dollars_per_hour, again=again)
         return
     if dollars_per_hour is not None:
         raise ConfigError("--dollars-per-hour is for --dry-run")
@@ -191,7 +191,9 @@ def run_job(
         json_file.write_text(json.dumps(report.as_json(), indent=1) + "\n", encoding="utf-8")
 
 
-def estimate_job(job: EmbedJob, json_file: Path | None, dollars_per_hour: float | None) -> None:
+def estimate_job(
+    job: EmbedJob, json_file: Path | None, dollars_per_hour: float | None, *, again: bool = False
+) -> None:
     """Print what a job would take; nothing is written to its tables."""
     from lakebed.jobs.checking import check_job
     from lakebed.jobs.dry_run import dry_run, planned_encoders
@@ -199,7 +201,7 @@ def estimate_job(job: EmbedJob, json_file: Path | None, dollars_per_hour: float 
 
     checked = check_job(job, Registry(read_environment().resolved_tracking_uri))
     slots = (checked.sink, checked.sink_state), (checked.quarantine, checked.quarantine_state)
-    held = sum(sink.slot(state, checked.info.digest).rows for sink, state in slots)
+    held = 0 if again else sum(sink.slot(state, checked.info.digest).rows for sink, state in slots)
     estimate = dry_run(
         job,
         checked.snapshot,
