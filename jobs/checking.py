@@ -1,6 +1,5 @@
 """Everything that can be wrong with a job, looked at before any work starts."""
 
-import hashlib
 import secrets
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -72,8 +71,7 @@ def _owner(job: EmbedJob, dimensions: int) -> Owner:
         "sampling_rate": job.sampling_rate,
         "dimensions": dimensions,
     }
-    owner = Owner("", description)
-    return Owner(hashlib.sha256(owner.text.encode()).hexdigest()[:32], description)
+    return Owner.of(description)
 
 
 def _new_run() -> str:

@@ -26,8 +26,9 @@ class Exchange:
 
 @dataclass(frozen=True)
 class Committed:
-    """One commit that landed: the result's version, and the rows that it added."""
+    """One commit that landed: the result's sequence and version, and the rows that it added."""
 
+    sequence: int
     version: str
     rows: int
     quarantined: int
@@ -94,6 +95,7 @@ class Committer:
             )
         self._unsure = False
         done = Committed(
+            self.result_state.sequence,
             self.result_state.version or "",
             sum(part.rows for part in pending.parts),
             sum(part.rows for part in pending.quarantined),

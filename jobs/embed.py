@@ -18,8 +18,9 @@ from lakebed.jobs.checking import CheckedJob, check_job
 from lakebed.jobs.committing import Committer, Exchange
 from lakebed.jobs.coverage import Coverage
 from lakebed.jobs.done import HeldRows, held_rows
+from lakebed.jobs.ledger import Ledger, plan_of_this_process, recorded
 from lakebed.jobs.plan import plan_job
-from lakebed.jobs.progress import Silent, Watcher
+from lakebed.jobs.progress import Silent, Together, Watcher
 from lakebed.jobs.report import EmbedReport
 from lakebed.jobs.rows import RowMapping
 from lakebed.jobs.run_log import RunLog, run_log
@@ -110,8 +111,10 @@ class _Running:
             with self._timed("planning"):
                 tables = _Tables.of(self._checked)
                 work = self._work(tables, tasks)
-            account, committer = Account(Coverage(work.units)), self._committer()
-            with watch(work.rows) as watcher:
+            account = Account(Coverage(work.units))
+            with watch(work.rows) as shown, self._recorded(work) as ledger:
+                watcher = Together(shown, ledger, self._log)
+                committer = self._committer(watcher)
                 try:
                     if work.units:
                         self._embed(work, account, committer, watcher, connection)
@@ -155,7 +158,25 @@ class _Running:
             retry=self._retry,
         )
 
-    def _committer(self) -> Committer:
+    def _recorded(self, work: Work) -> AbstractContextManager[Ledger]:
+        checked = self._checked
+        plan = plan_of_this_process(
+            run=checked.run,
+            job=checked.job.model_dump(mode="json", exclude_defaults=True),
+            model=checked.model.reference,
+            digest=checked.info.digest,
+            source=checked.snapshot.uri,
+            source_version=checked.snapshot.version,
+            source_rows=checked.snapshot.rows,
+            rows=work.rows,
+            held=work.held,
+            units=len(work.units),
+            sink=checked.job.sink,
+            quarantine=checked.job.quarantine_table,
+        )
+        return recorded(checked.sink.folder, plan, work.units)
+
+    def _committer(self, watcher: Watcher) -> Committer:
         checked = self._checked
         metadata = {
             "lakebed.model": checked.model.reference,
@@ -169,6 +190,7 @@ class _Running:
             checked.info.digest,
             checked.run,
             metadata,
+            lambda done: watcher.committed(done.sequence, done.version, done.rows + done.quarantined),
         )
 
     def _embed(
@@ -195,8 +217,7 @@ class _Running:
         with closing(run_pipeline(plan, source, embedding, stager, connection.variables)) as accounts:
             for staged in accounts:
                 account.add(staged)
-                watcher.advance(staged.good + staged.bad, staged.bad)
-                self._log.advance(staged.good + staged.bad)
+                watcher.advance(staged.good + staged.bad, staged.errors)
                 account.check_quarantined(job.max_quarantined, checked.snapshot.rows, work.rejected)
                 if time.monotonic() - committed >= job.compute.commit_seconds:
                     with self._timed("committing"):

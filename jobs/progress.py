@@ -1,7 +1,7 @@
 """How far a job is: a bar in a terminal, a line now and then elsewhere."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Final, Protocol
 
@@ -18,8 +18,12 @@ class Watcher(Protocol):
         """Say what happens now, in a word, and more about it where there is room."""
         ...
 
-    def advance(self, rows: int, quarantined: int) -> None:
-        """Count rows that are done, quarantined ones included."""
+    def advance(self, rows: int, errors: Mapping[str, int]) -> None:
+        """Count rows that are done, quarantined ones included, and these by error code."""
+        ...
+
+    def committed(self, sequence: int, version: str, rows: int) -> None:
+        """Note a commit that made `rows` visible; the table's sequence and version from then on."""
         ...
 
 
@@ -29,8 +33,33 @@ class Silent:
     def note(self, phase: str, detail: str = "") -> None:
         """Say nothing."""
 
-    def advance(self, rows: int, quarantined: int) -> None:
+    def advance(self, rows: int, errors: Mapping[str, int]) -> None:
         """Say nothing."""
+
+    def committed(self, sequence: int, version: str, rows: int) -> None:
+        """Say nothing."""
+
+
+class Together:
+    """Several watchers as one."""
+
+    def __init__(self, *watchers: Watcher) -> None:
+        self._watchers = watchers
+
+    def note(self, phase: str, detail: str = "") -> None:
+        """Tell all."""
+        for watcher in self._watchers:
+            watcher.note(phase, detail)
+
+    def advance(self, rows: int, errors: Mapping[str, int]) -> None:
+        """Tell all."""
+        for watcher in self._watchers:
+            watcher.advance(rows, errors)
+
+    def committed(self, sequence: int, version: str, rows: int) -> None:
+        """Tell all."""
+        for watcher in self._watchers:
+            watcher.committed(sequence, version, rows)
 
 
 @contextmanager
@@ -56,19 +85,28 @@ class Bar:
     def __init__(self, progress: Progress, task: TaskID) -> None:
         self._progress = progress
         self._task = task
-        self._quarantined = 0
+        self._quarantined = self._committed = 0
 
     def note(self, phase: str, detail: str = "") -> None:
         """Write it before the bar."""
         self._progress.update(self._task, description=phase)
 
-    def advance(self, rows: int, quarantined: int) -> None:
+    def advance(self, rows: int, errors: Mapping[str, int]) -> None:
         """Move the bar."""
-        self._quarantined += quarantined
+        self._quarantined += sum(errors.values())
+        self._progress.update(self._task, advance=rows, rate=self._figures())
+
+    def committed(self, sequence: int, version: str, rows: int) -> None:
+        """Say how many rows are safe."""
+        self._committed += rows
+        self._progress.update(self._task, rate=self._figures())
+
+    def _figures(self) -> str:
         speed = self._progress.tasks[0].speed
         rate = f"{speed:,.0f} rows/s" if speed else ""
+        committed = f"  {self._committed:,} committed" if self._committed else ""
         bad = f"  {self._quarantined:,} quarantined" if self._quarantined else ""
-        self._progress.update(self._task, advance=rows, rate=rate + bad)
+        return rate + committed + bad
 
 
 class Lines:
@@ -85,11 +123,15 @@ class Lines:
         """Write a line."""
         self._console.print(f"{phase} {detail}".rstrip())
 
-    def advance(self, rows: int, quarantined: int) -> None:
+    def committed(self, sequence: int, version: str, rows: int) -> None:
+        """Write a line."""
+        self._console.print(f"committed {rows:,} rows as version {version}")
+
+    def advance(self, rows: int, errors: Mapping[str, int]) -> None:
         """Write a line when the last one is old enough."""
         now = time.monotonic()
         self._done += rows
-        self._quarantined += quarantined
+        self._quarantined += sum(errors.values())
         if self._began is None:  # rates leave start-up out, and what was done until the first account of it
             self._began, self._last, self._first = now, now, rows
         elif now - self._last >= SECONDS_BETWEEN_LINES:

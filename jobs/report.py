@@ -102,6 +102,7 @@ class EmbedReport:
         reasons = ", ".join(f"{count:,} {code}" for code, count in sorted(self.quarantined.items()))
         where = f": {reasons}; see {self.quarantine}" if self.bad else ""
         lines = [
+            ("run", self.run),
             ("model", f"{self.model}  {self.digest[:12]}  {self.dimensions} dimensions"),
             ("source", f"{self.source}  version {self.source_version}"),
             ("rows", f"{self.rows:,}  {self._told()}, {self.bad:,} quarantined{where}"),

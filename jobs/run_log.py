@@ -5,7 +5,7 @@ Only the driver writes here. A job that is kept out of MLflow has a log that wri
 
 import hashlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
@@ -26,7 +26,7 @@ _RATE: Final = "rows_per_second_now"
 
 
 class RunLog:
-    """What becomes of one job, as MLflow shows it."""
+    """What becomes of one job, as MLflow shows it. A Watcher of the job."""
 
     def __init__(self, run: "Run | None" = None) -> None:
         self._run = run
@@ -39,7 +39,13 @@ class RunLog:
         """The run's id; None when nothing is logged."""
         return self._run.id if self._run else None
 
-    def advance(self, rows: int) -> None:
+    def note(self, phase: str, detail: str = "") -> None:
+        """Not logged."""
+
+    def committed(self, sequence: int, version: str, rows: int) -> None:
+        """Not logged: the table says it."""
+
+    def advance(self, rows: int, errors: Mapping[str, int]) -> None:
         """Count rows that are done; logs the pace now and then, as metrics whose step is in seconds."""
         self._rows += rows
         now = time.monotonic()

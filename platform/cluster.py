@@ -23,6 +23,7 @@ _SHIPPED_VARIABLES: Final = (
     "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "LAKEBED_TRACKING_URI", "MLFLOW_TRACKING_URI",
     "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN",
 )  # fmt: skip
+_EMBEDDED: Final = "embedded"
 _MIB: Final = 1024**2
 _QUIET: Final[dict[str, Any]] = {"log_to_driver": False, "logging_level": logging.ERROR}
 
@@ -49,8 +50,8 @@ def connected(config: ClusterConfig) -> Iterator[Connection]:
     if ray.is_initialized():
         yield Connection("the Ray of this process", _shipped_variables())  # it may be older than they are
         return
-    address = config.address or os.environ.get("RAY_ADDRESS") or "embedded"
-    if address == "embedded":
+    address = address_of(config)
+    if address == _EMBEDDED:
         with _embedded(config):
             yield Connection("an embedded Ray")
         return
@@ -67,6 +68,17 @@ def connected(config: ClusterConfig) -> Iterator[Connection]:
         yield Connection(f"the cluster at {address}")
     finally:
         ray.shutdown()
+
+
+def address_of(config: ClusterConfig) -> str:
+    """Where a job with this configuration finds its Ray."""
+    return config.address or os.environ.get("RAY_ADDRESS") or _EMBEDDED
+
+
+def starts_its_own(config: ClusterConfig) -> bool:
+    """Whether `connected` would start a Ray on this machine; imports none to say so."""
+    ray = sys.modules.get("ray")
+    return address_of(config) == _EMBEDDED and not (ray is not None and ray.is_initialized())
 
 
 def require_listener(address: str) -> None:

@@ -91,7 +91,7 @@ class DatasetNotFoundError(NotFoundError):
 
 
 class JobNotFoundError(NotFoundError):
-    """The cluster knows no such job."""
+    """No such job or run: the cluster, or the ledger, knows none."""
 
 
 class ArtifactError(LakebedError):

@@ -206,6 +206,18 @@ class Tracking:
         where = [f"tags.`{key}` = {quoted(value)}" for key, value in tags.items()]
         return self._search(experiment, " and ".join([*where, "attributes.status = 'FINISHED'"]), limit)
 
+    def find(self, tags: Mapping[str, str]) -> RunRecord | None:
+        """The newest run with these tags in any experiment, however it stands; None when there is none."""
+        if self._store.is_empty:
+            return None
+        where = " and ".join(f"tags.`{key}` = {quoted(value)}" for key, value in tags.items())
+        with self._store.translated():
+            experiments = [found.experiment_id for found in self._store.client.search_experiments()]
+            runs = self._store.client.search_runs(
+                experiments, where, max_results=1, order_by=["attributes.start_time DESC"]
+            )
+        return _record(runs[0]) if runs else None
+
     def add(self, run_id: str, metrics: Mapping[str, float]) -> None:
         """Add metrics to a run that has ended, such as a training run's scores on a suite."""
         Run(self._store, run_id).metrics(metrics)

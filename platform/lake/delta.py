@@ -21,7 +21,16 @@ from deltalake.transaction import AddAction, RemoveAction, create_table_with_add
 from lakebed.platform import errors
 from lakebed.platform.lake.fragments import DataFile, Snapshot, fragments_of, whole_files
 from lakebed.platform.lake.parts import ParquetWriter, Part
-from lakebed.platform.lake.sink import SLOT_COLUMN, Commit, Orphan, Owner, SinkState, check_columns, mark_of
+from lakebed.platform.lake.sink import (
+    SLOT_COLUMN,
+    Commit,
+    Orphan,
+    Owner,
+    SinkState,
+    check_columns,
+    described,
+    mark_of,
+)
 from lakebed.platform.lake.storage import (
     delta_options,
     exists,
@@ -102,6 +111,18 @@ def _data_file(row: dict[str, Any]) -> DataFile:
         name.removeprefix("partition."): value for name, value in row.items() if name.startswith("partition.")
     }
     return DataFile(unquote(row["path"]), row["size_bytes"], row.get("num_records"), constants)
+
+
+def delta_sink_at(uri: str) -> "DeltaSink | None":
+    """The sink of a table that is there, whichever job made it; raises TableError when none did."""
+    with store_errors(uri):
+        table = _load(uri)
+        if table is None:
+            return None
+        owner = Owner.of(described(table.metadata().description) or {})
+        sink = DeltaSink(uri, pa.schema(table.schema().to_arrow()), owner)
+        sink.open()
+        return sink
 
 
 class DeltaSink:

@@ -37,7 +37,16 @@ from lakebed.platform.lake.iceberg import data_files, planned_files
 from lakebed.platform.lake.iceberg_catalog import CatalogConfig, load_table, open_catalog, place_of
 from lakebed.platform.lake.iceberg_types import arrow_schema, iceberg_schema, numbered, storable
 from lakebed.platform.lake.parts import ParquetWriter, Part
-from lakebed.platform.lake.sink import SLOT_COLUMN, Commit, Orphan, Owner, SinkState, check_columns, mark_of
+from lakebed.platform.lake.sink import (
+    SLOT_COLUMN,
+    Commit,
+    Orphan,
+    Owner,
+    SinkState,
+    check_columns,
+    described,
+    mark_of,
+)
 from lakebed.platform.lake.storage import (
     files_below,
     join,
@@ -57,6 +66,18 @@ _DATA: Final = "data"
 _RUNS: Final = f"{_DATA}/run-"
 _BOUND_LENGTH: Final = 16  # characters; Iceberg's default for the bounds of text
 _CONFLICTS: Final = (CommitFailedException, ValidationException, TableAlreadyExistsError)
+
+
+def iceberg_sink_at(uri: str, catalog: CatalogConfig) -> "IcebergSink | None":
+    """The sink of a table that is there, whichever job made it; raises TableError when none did."""
+    with store_errors(uri):
+        table = load_table(open_catalog(catalog), uri)
+        if table is None:
+            return None
+        owner = Owner.of(described(table.properties.get(_DESCRIPTION)) or {})
+        sink = IcebergSink(uri, catalog, arrow_schema(table.schema()), owner)
+        sink.open()
+        return sink
 
 
 class IcebergSink:

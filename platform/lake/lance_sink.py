@@ -25,7 +25,16 @@ from lakebed.platform import errors
 from lakebed.platform.lake.fragments import Fragment, Snapshot
 from lakebed.platform.lake.lance import LanceReader, fragment_id, fragment_of, lance_errors, load
 from lakebed.platform.lake.parts import Part
-from lakebed.platform.lake.sink import SLOT_COLUMN, Commit, Orphan, Owner, SinkState, check_columns, mark_of
+from lakebed.platform.lake.sink import (
+    SLOT_COLUMN,
+    Commit,
+    Orphan,
+    Owner,
+    SinkState,
+    check_columns,
+    described,
+    mark_of,
+)
 from lakebed.platform.lake.storage import StoredFile, files_below, join, lance_options, remove_files
 
 _OWNER: Final = "lakebed.owner"
@@ -69,6 +78,18 @@ class LanceWriter:
         [file] = fragment.files
         path = join(_DATA, str(file.path))
         return Part(path, len(table), file.file_size_bytes or 0, {"fragment": fragment.to_json()})
+
+
+def lance_sink_at(uri: str) -> "LanceSink | None":
+    """The sink of a dataset that is there, whichever job made it; raises TableError when none did."""
+    with lance_errors(uri):
+        dataset = load(uri)
+        if dataset is None:
+            return None
+        owner = Owner.of(described(dataset.schema_metadata.get(_DESCRIPTION)) or {})
+        sink = LanceSink(uri, dataset.schema.remove_metadata(), owner)
+        sink.open()
+        return sink
 
 
 class LanceSink:

@@ -132,6 +132,16 @@ def _stamp(entry: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps([entry["size"], written]).encode()).hexdigest()[:16]
 
 
+def parquet_sink_at(uri: str) -> "ParquetSink | None":
+    """The sink of a table that is there, whichever job made it."""
+    with store_errors(uri):
+        sequences = _sequences(uri)
+        if not sequences:
+            return None
+        manifest = _read_manifest(uri, sequences[-1])
+        return ParquetSink(uri, _schema_of(manifest), Owner(manifest["owner"], manifest["description"]))
+
+
 class ParquetSink:
     """A folder of Parquet parts of one owner, with a manifest per commit."""
 

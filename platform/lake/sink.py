@@ -12,7 +12,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, Self
 
 import pyarrow as pa
 
@@ -32,6 +32,12 @@ class Owner:
     key: str
     description: Mapping[str, Any]
 
+    @classmethod
+    def of(cls, description: Mapping[str, Any]) -> Self:
+        """The owner with this description; its key is told from it alone."""
+        text = cls("", description).text
+        return cls(hashlib.sha256(text.encode()).hexdigest()[:32], description)
+
     @property
     def text(self) -> str:
         """The description as one line of JSON."""
@@ -39,11 +45,8 @@ class Owner:
 
     def refuse(self, uri: str, other: str | None) -> TableError:
         """Return the error for a table with another owner, whose description as text is `other`."""
-        try:
-            theirs = json.loads(other or "")
-        except ValueError:
-            theirs = None
-        if not isinstance(theirs, dict):
+        theirs = described(other)
+        if theirs is None:
             return TableError(f"{uri}: a table is there that no embedding job made", hint=_ELSEWHERE)
         for name, value in json.loads(self.text).items():
             if theirs.get(name) != value:
@@ -154,6 +157,15 @@ class Sink(Protocol):
 def mark_of(source_version: str) -> int:
     """Name a version of a source by a positive number of 62 bits, which every format can keep beside a slot."""
     return int.from_bytes(hashlib.sha256(source_version.encode()).digest()[:8], "big") % (2**62 - 1) + 1
+
+
+def described(text: str | None) -> dict[str, Any] | None:
+    """Read an owner's description, as a table keeps it; None when it is not one."""
+    try:
+        description = json.loads(text or "")
+    except ValueError:
+        return None
+    return description if isinstance(description, dict) else None
 
 
 def check_columns(uri: str, existing: pa.Schema, wanted: pa.Schema) -> None:

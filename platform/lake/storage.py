@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Final, NoReturn
 
 import fsspec
@@ -153,6 +154,20 @@ def create_file(uri: str, data: bytes) -> None:
         os.link(partial, uri)  # fails when `uri` is there; rename would replace it
     finally:
         store.rm_file(partial)
+
+
+def replace_file(uri: str, data: bytes) -> None:
+    """Write a file in place of the one that may be there; a reader meets the old one or the new one, whole."""
+    store = filesystem(uri)
+    if uri.startswith(_S3):
+        store.pipe_file(inner_path(uri), data)
+        return
+    partial = Path(f"{uri}.{os.getpid()}.partial")
+    try:
+        store.pipe_file(str(partial), data)
+        partial.replace(uri)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def remove_folder(uri: str) -> None:

@@ -6,13 +6,13 @@ from typing import Final
 
 import pyarrow as pa
 
-from lakebed.platform.config.iceberg import missing_extra
+from lakebed.platform.config.iceberg import is_iceberg, missing_extra
 from lakebed.platform.config.storage import SinkConfig, TableConfig, TableFormat
 from lakebed.platform.errors import ConfigError, TableError, TableNotFoundError
-from lakebed.platform.lake.delta import DeltaSink, is_delta, open_delta
+from lakebed.platform.lake.delta import DeltaSink, delta_sink_at, is_delta, open_delta
 from lakebed.platform.lake.fragments import Snapshot
-from lakebed.platform.lake.parquet import ParquetSink, has_manifest, open_parquet
-from lakebed.platform.lake.sink import Owner, Sink
+from lakebed.platform.lake.parquet import ParquetSink, has_manifest, open_parquet, parquet_sink_at
+from lakebed.platform.lake.sink import SLOT_COLUMN, Owner, Sink
 from lakebed.platform.lake.storage import exists, join, require_store, store_errors
 
 
@@ -70,6 +70,39 @@ def open_sink(table: SinkConfig, schema: pa.Schema, owner: Owner) -> Sink:
         if table.format == "delta":
             return DeltaSink(table.uri, schema, owner)
         return ParquetSink(table.uri, schema, owner)
+
+
+def existing_sink(table: SinkConfig) -> Sink | None:
+    """Return the sink of a table, whichever job owns it, or None; raises TableError when no job does."""
+    if table.format == "iceberg":
+        _require_pyiceberg()
+        from lakebed.platform.lake.iceberg_sink import iceberg_sink_at
+
+        return iceberg_sink_at(table.uri, table.catalog)
+    with store_errors(table.uri):
+        require_store(table.uri)
+    if table.format == "lance":
+        _require_pylance(table.uri)
+        from lakebed.platform.lake.lance_sink import lance_sink_at
+
+        return lance_sink_at(table.uri)
+    return delta_sink_at(table.uri) if table.format == "delta" else parquet_sink_at(table.uri)
+
+
+def table_folder(table: SinkConfig) -> str:
+    """Return the folder of a table that is written to, where its runs keep their ledgers."""
+    if table.format != "iceberg":
+        return table.uri
+    return open_sink(table, pa.schema([(SLOT_COLUMN, pa.string())]), Owner.of({})).folder
+
+
+def sink_format(uri: str) -> TableFormat | None:
+    """Say by what lies in a folder which format of sink it is; None when there is no table."""
+    if is_iceberg(uri):
+        return "iceberg"
+    with store_errors(uri):
+        require_store(uri)
+        return next((kind for kind, found in _FOUND.items() if found(uri)), None)
 
 
 def _refuse_other_formats(table: SinkConfig) -> None:

@@ -1,7 +1,7 @@
 """The job on a real Ray. Every result is read back without lakebed's own reader and compared row by row."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -189,8 +189,8 @@ def test_too_many_bad_rows_stop_the_job_and_leave_nothing(tmp_path: Path) -> Non
     with pytest.raises(TooManyBadRowsError, match=r"cannot be embedded: .* null; .* for example: note is null"):
         run_embed(wanted)
     assert not DeltaTable.is_deltatable(str(tmp_path / "sink"))
-    for name in ("sink", "sink_quarantine"):
-        assert names_in(str(tmp_path / name)) == []
+    assert names_in(str(tmp_path / "sink_quarantine")) == []
+    assert names_in(str(tmp_path / "sink")) == ["_lakebed"], "the ledger says what was wrong"
 
 
 class Rival:
@@ -204,7 +204,10 @@ class Rival:
             self.manifest.parent.mkdir(parents=True, exist_ok=True)
             self.manifest.write_text(json.dumps({"format": "lakebed-manifest-2", "run": "another"}))
 
-    def advance(self, rows: int, quarantined: int) -> None:
+    def committed(self, sequence: int, version: str, rows: int) -> None:
+        """Watch."""
+
+    def advance(self, rows: int, errors: Mapping[str, int]) -> None:
         """Watch."""
 
 

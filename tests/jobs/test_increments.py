@@ -1,7 +1,7 @@
 """Runs that go on from what is there: after a crash, or upon a newer version of the source."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -101,7 +101,10 @@ class Dies:
     def note(self, phase: str, detail: str = "") -> None:
         """Watch."""
 
-    def advance(self, rows: int, quarantined: int) -> None:
+    def committed(self, sequence: int, version: str, rows: int) -> None:
+        """Watch."""
+
+    def advance(self, rows: int, errors: Mapping[str, int]) -> None:
         self.left -= rows
         if self.left <= 0:
             raise KeyboardInterrupt
@@ -227,7 +230,10 @@ class Rival:
         if phase == "committing":
             self.run()
 
-    def advance(self, rows: int, quarantined: int) -> None:
+    def committed(self, sequence: int, version: str, rows: int) -> None:
+        """Watch."""
+
+    def advance(self, rows: int, errors: Mapping[str, int]) -> None:
         """Watch."""
 
 

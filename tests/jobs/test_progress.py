@@ -21,8 +21,8 @@ def test_a_log_gets_lines_without_control_characters(monkeypatch: pytest.MonkeyP
     log = console(terminal=False)
     with watching(log, 30) as watcher:
         watcher.note("embedding", "30 rows with 2 encoders")
-        watcher.advance(10, 1)
-        watcher.advance(10, 0)
+        watcher.advance(10, {"null": 1})
+        watcher.advance(10, {})
     lines = written(log).splitlines()
     assert lines[0] == "embedding 30 rows with 2 encoders"
     assert lines[-1].startswith("20 of 30 rows")
@@ -34,7 +34,7 @@ def test_a_log_is_not_flooded() -> None:
     log = console(terminal=False)
     with watching(log, 100) as watcher:
         for _ in range(100):
-            watcher.advance(1, 0)
+            watcher.advance(1, {})
     assert written(log).count("\n") <= 1
 
 
@@ -42,8 +42,10 @@ def test_a_terminal_gets_a_bar_that_fits_and_goes_away() -> None:
     terminal = console(terminal=True)
     with watching(terminal, 30) as watcher:
         watcher.note("embedding", "30 rows with 2 encoders on a cluster with a very long name")
-        watcher.advance(20, 3)
+        watcher.advance(20, {"null": 2, "ragged": 1})
+        watcher.committed(1, "0", 20)
     assert "20/30" in written(terminal)
+    assert "20 committed" in written(terminal)
     assert "3 quarantined" in written(terminal)
 
 

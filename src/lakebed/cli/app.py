@@ -7,7 +7,7 @@ import typer
 from rich.markup import escape
 
 from lakebed import __version__
-from lakebed.cli import console, evaluate, jobs, models, serve
+from lakebed.cli import console, evaluate, jobs, models, quarantine, serve
 from lakebed.cli.demo import demo
 from lakebed.cli.embed import embed, submit
 from lakebed.cli.exit_codes import exit_code
@@ -37,6 +37,7 @@ app.command("demo")(demo)
 app.add_typer(serve.app, name="serve")
 app.add_typer(keys, name="keys")
 app.add_typer(jobs.app, name="jobs")
+app.add_typer(quarantine.app, name="quarantine")
 
 
 def _print_version(wanted: bool) -> None:

@@ -80,6 +80,12 @@ def embed(
         None, help="Shared memory of an embedded Ray.", rich_help_panel=_COMPUTE
     ),
     again: bool = typer.Option(False, "--again", help="Embed even what the sink holds already."),
+    dry_run: bool = typer.Option(
+        False, "--dry-run", help="Embed a sample of the rows here, say what the job would take, and write nothing."
+    ),
+    dollars_per_hour: float | None = typer.Option(
+        None, "--dollars-per-hour", min=0, help="With --dry-run: what all machines of the job cost together."
+    ),
     json_file: Path | None = typer.Option(None, "--json", help="Write the summary's figures to this file."),
 ) -> None:
     """Embed a table into another: what it does not hold yet; run again, it goes on from there."""
@@ -111,9 +117,13 @@ def embed(
         "cluster": {"address": address, "cpus": cpus, "object_store_mib": object_store_mib},
     }
     job = read_job(spec, options)
-    if json_file and not json_file.absolute().parent.is_dir():
-        raise ConfigError(f"--json {json_file}: there is no folder {json_file.absolute().parent}")
-    _run(job if track else job.model_copy(update={"experiment": None}), again, json_file)
+    check_json_file(json_file)
+    if dry_run:
+        estimate_job(job, json_file, dollars_per_hour, again=again)
+        return
+    if dollars_per_hour is not None:
+        raise ConfigError("--dollars-per-hour is for --dry-run")
+    run_job(job if track else job.model_copy(update={"experiment": None}), json_file, again=again)
 
 
 def submit(
@@ -144,6 +154,12 @@ def submit(
     cluster.follow(job_id, lambda text: console.err.print(text, end="", markup=False))
 
 
+def check_json_file(path: Path | None) -> None:
+    """Raise ConfigError now, rather than after the work whose figures go there."""
+    if path and not path.absolute().parent.is_dir():
+        raise ConfigError(f"--json {path}: there is no folder {path.absolute().parent}")
+
+
 def read_job(path: Path | None, options: dict[str, Any]) -> EmbedJob:
     """Lay the options that were given over the file; raises ConfigError."""
     values = {} if path is None else read_yaml(path)
@@ -167,7 +183,10 @@ def _laid_over(values: dict[str, Any], options: dict[str, Any]) -> dict[str, Any
     return merged
 
 
-def _run(job: EmbedJob, again: bool, json_file: Path | None) -> None:
+def run_job(
+    job: EmbedJob, json_file: Path | None, *, again: bool = False, retry_quarantined: bool = False
+) -> None:
+    """Run a job here, show how far it is, and print its summary."""
     from lakebed.jobs.embed import run_embed
     from lakebed.jobs.progress import watching
     from lakebed.platform.registry import Registry
@@ -180,7 +199,33 @@ def _run(job: EmbedJob, again: bool, json_file: Path | None) -> None:
         tracking=Tracking(uri),
         watch=lambda rows: watching(console.err, rows),
         again=again,
+        retry_quarantined=retry_quarantined,
     )
     report.show(console.out)
     if json_file:
         json_file.write_text(json.dumps(report.as_json(), indent=1) + "\n", encoding="utf-8")
+
+
+def estimate_job(
+    job: EmbedJob, json_file: Path | None, dollars_per_hour: float | None, *, again: bool = False
+) -> None:
+    """Print what a job would take; nothing is written to its tables."""
+    from lakebed.jobs.checking import check_job
+    from lakebed.jobs.dry_run import dry_run, planned_encoders
+    from lakebed.platform.registry import Registry
+
+    checked = check_job(job, Registry(read_environment().resolved_tracking_uri))
+    slots = (checked.sink, checked.sink_state), (checked.quarantine, checked.quarantine_state)
+    held = 0 if again else sum(sink.slot(state, checked.info.digest).rows for sink, state in slots)
+    estimate = dry_run(
+        job,
+        checked.snapshot,
+        checked.model,
+        checked.dimensions,
+        planned_encoders(job, checked.snapshot),
+        held=min(held, checked.snapshot.rows),
+        dollars_per_hour=dollars_per_hour,
+    )
+    estimate.show(console.out)
+    if json_file:
+        json_file.write_text(json.dumps(estimate.as_json(), indent=1) + "\n", encoding="utf-8")
