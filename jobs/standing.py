@@ -110,6 +110,7 @@ class Standing:
         """What is printed: names and values."""
         plan, state = self.plan, self.state
         held = f"; {plan.held:,} were held before" if plan.held else ""
+        units = "1 unit" if plan.units == 1 else f"{plan.units:,} units"
         lines = [
             ("run", f"{plan.run}  pid {plan.pid} on {plan.host}, lakebed {plan.lakebed}"),
             ("began", f"{plan.began.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"),
@@ -118,7 +119,7 @@ class Standing:
             ("state", self.sentence()),
             (
                 "rows",
-                f"{state.rows:,} of {plan.rows:,}{_share(state.rows, plan.rows)} in {plan.units:,} units{held}",
+                f"{state.rows:,} of {plan.rows:,}{_share(state.rows, plan.rows)} in {units}{held}",
             ),
             ("rate", self._rates()),
             ("commits", self._commits()),
