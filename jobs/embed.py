@@ -114,6 +114,8 @@ def _embed(checked: CheckedJob, watcher: Watcher) -> Account:
             Budget(job.compute.batch_cost) if job.compute.batch_cost else Budget(),
             plan.threads,
             "cuda" if plan.actor_gpus else "cpu",
+            job.compute.cache_bytes,
+            checked.canaries,
         )
         pipeline = run_pipeline(plan, checked.snapshot, embedding, _stager(checked), connection.variables)
         with closing(pipeline) as accounts:

@@ -4,12 +4,14 @@ Only this module knows Ray Data. Arrow tables go in and out of every stage, so t
 table; vectors never pass through the driver.
 """
 
+import hashlib
 import logging
 import os
 import pickle
 import sys
 import time
 from collections.abc import Generator, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final
@@ -23,14 +25,17 @@ from ray.data.block import BlockMetadata
 from ray.data.datasource import Datasource, ReadTask
 from ray.exceptions import RayError
 
+from lakebed.jobs.canaries import Canaries
 from lakebed.jobs.encoding import RowEmbedder
 from lakebed.jobs.output import POSITION, UNIT, embedded_table
 from lakebed.jobs.plan import Plan, Resources
-from lakebed.jobs.rows import RowMapping
+from lakebed.jobs.rows import ItemOrError, RowMapping
 from lakebed.jobs.staging import Staged, Stager
+from lakebed.jobs.suspects import DEATHS, Book, RemoteSuspects, Turns, guarded
+from lakebed.jobs.vector_cache import VectorCache
 from lakebed.platform.encoder.load import Model
 from lakebed.platform.encoder.plan import Budget
-from lakebed.platform.errors import JobFailedError, LakebedError
+from lakebed.platform.errors import InvalidItemError, JobFailedError, LakebedError
 from lakebed.platform.lake.fragments import Snapshot
 
 _ACCOUNT: Final = "staged"
@@ -47,6 +52,8 @@ class Embedding:
     budget: Budget
     threads: int
     device: Any
+    cache_bytes: int = 0
+    canaries: Canaries | None = None
 
 
 def resources() -> Resources:
@@ -62,8 +69,9 @@ def run_pipeline(
 
     `variables` are set in the environment of every worker.
     """
-    with DataContext.current(_context()):
-        accounts = _dataset(plan, snapshot, embedding, stager, variables)
+    book = RemoteSuspects.start(plan.actors)
+    with DataContext.current(_context()), closing(book):
+        accounts = _dataset(plan, snapshot, embedding, stager, variables, book)
         batches = iter(accounts.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0))
         try:
             for batch in batches:
@@ -74,7 +82,7 @@ def run_pipeline(
 
 
 def _dataset(
-    plan: Plan, snapshot: Snapshot, embedding: Embedding, stager: Stager, variables: Mapping[str, str]
+    plan: Plan, snapshot: Snapshot, embedding: Embedding, stager: Stager, variables: Mapping[str, str], book: Book
 ) -> Any:
     source = FragmentSource(snapshot, embedding.mapping.columns.read, plan.batch_rows)
     rows = ray.data.read_datasource(
@@ -82,7 +90,7 @@ def _dataset(
     )
     embedded = rows.map_batches(
         EmbedBatches,
-        fn_constructor_args=(embedding,),
+        fn_constructor_args=(embedding, book),
         batch_size=plan.batch_rows,
         batch_format="pyarrow",
         compute=_pool(plan),
@@ -157,18 +165,69 @@ def read_unit(snapshot: Snapshot, unit: int, columns: tuple[str, ...], batch_row
 class EmbedBatches:
     """An actor's work: one encoder, loaded once, and batches of rows through it."""
 
-    def __init__(self, embedding: Embedding) -> None:
+    def __init__(self, embedding: Embedding, book: Book) -> None:
         self._mapping = embedding.mapping
-        os.environ.update(dict.fromkeys(_THREAD_VARIABLES, str(embedding.threads)))  # read as libraries load
-        encoder = embedding.model.load(embedding.device)
-        _limit_threads(embedding.threads)
-        self._embed = RowEmbedder(encoder, embedding.dimensions, embedding.budget)
+        self._book = book
+        self._turns = Turns()
+        self._failure: LakebedError | None = None
+        try:
+            self._embed = _loaded(embedding, book)
+        except LakebedError as error:  # Ray keeps an error of a call, but of a constructor only the words
+            self._failure = error
 
     def __call__(self, rows: pa.Table) -> pa.Table:
         """Return rows with vectors in place of what was embedded."""
+        if self._failure:
+            raise self._failure
+
+        def embedded(start: int, stop: int) -> pa.Table:
+            part = rows.slice(start, stop - start)
+            return self._table(part, self._mapping.items(part))
+
+        def condemned(row: int) -> pa.Table:
+            return self._table(rows.slice(row, 1), [_KILLED])
+
+        parts = guarded(self._book, self._turns, _name_of(rows), len(rows), embedded, condemned)
+        return parts[0] if len(parts) == 1 else pa.concat_tables(parts)
+
+    def _table(self, rows: pa.Table, items: list[ItemOrError]) -> pa.Table:
         began = time.time()
-        items = self._mapping.items(rows)
-        return embedded_table(rows, self._mapping.columns.copied, items, self._embed(items), began)
+        return embedded_table(rows, self._mapping.columns.copied, self._embed(items), began)
+
+
+_KILLED: Final = InvalidItemError(
+    f"{DEATHS} processes died while they embedded this row and no other", code="killed_worker"
+)
+
+
+def _loaded(embedding: Embedding, book: Book) -> RowEmbedder:
+    """Load the encoder, and compare it with the driver's."""
+    reference = embedding.model.reference
+    if not book.starting():
+        raise JobFailedError(
+            f"model {reference}: the processes that load it die, again and again", hint="is there enough memory?"
+        )
+    os.environ.update(dict.fromkeys(_THREAD_VARIABLES, str(embedding.threads)))  # read as libraries load
+    _limit_threads(embedding.threads)  # an encoder has as many lanes as torch has threads when it is loaded
+    encoder = embedding.model.load(embedding.device)
+    _limit_threads(embedding.threads)
+    if embedding.canaries:
+        embedding.canaries.check(encoder, reference, _node())
+    book.ready()
+    cache = VectorCache(embedding.cache_bytes, embedding.dimensions) if embedding.cache_bytes else None
+    return RowEmbedder(encoder, embedding.dimensions, embedding.budget, cache)
+
+
+def _node() -> str:
+    """Name the node that this worker is on, as Ray's own lists of nodes do."""
+    context = ray.get_runtime_context()
+    return f"{ray.util.get_node_ip_address()} ({context.get_node_id()[:12]})"  # type: ignore[no-untyped-call]
+
+
+def _name_of(rows: pa.Table) -> bytes:
+    """Name a batch by the places of its rows."""
+    places = (rows.column(name).combine_chunks().to_numpy() for name in (UNIT, POSITION))
+    return hashlib.blake2b(b"".join(place.tobytes() for place in places), digest_size=16).digest()
 
 
 def _limit_threads(threads: int) -> None:
@@ -188,16 +247,25 @@ def _context() -> DataContext:
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     context.max_errored_blocks = 0
+    context.raise_original_map_exception = True  # Ray's own loses its cause on the way
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)
     return context
 
 
 def _of_workers(error: RayError) -> LakebedError:
-    """Find the error of ours that ended a worker, or say what Ray says of it in one line."""
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, LakebedError):
-            return cause
-        cause = getattr(cause, "cause", None) or cause.__cause__
+    """Find the error of ours that ended a worker, or say what ended it in one line."""
+    chain: list[BaseException] = [error]
+    while cause := getattr(chain[-1], "cause", None) or chain[-1].__cause__:
+        chain.append(cause)
+    for found in chain:
+        if isinstance(found, LakebedError) and not isinstance(found, RayError):  # Ray's may claim to be ours, too
+            return found
+    return JobFailedError(f"the workers failed: {_in_a_line(getattr(error, 'cause', None) or error)}")
+
+
+def _in_a_line(error: BaseException) -> str:
+    """Ray's errors say last what happened, after traces; to those of others, Ray appends advice."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return JobFailedError(f"the workers failed: {lines[-1] if lines else type(error).__name__}")
+    if isinstance(error, RayError):
+        return lines[-1] if lines else type(error).__name__
+    return ": ".join([type(error).__name__, *lines[:1]])
