@@ -1,4 +1,4 @@
-"""Encoders that workers import by path: one that kills its process, one that waits to be killed, one that drifts."""
+"""Encoders that workers import by path: one kills its process, one waits to be killed, one drifts."""
 
 import os
 import threading
@@ -27,7 +27,7 @@ class Deadly(FakeEncoder):
 
 
 class Held(FakeEncoder):
-    """Writes its process's number to the file that a text names, and waits; unless there is such a file already."""
+    """Writes its process id to the file that a text names, and waits; unless there is such a file already."""
 
     def __init__(self) -> None:
         super().__init__(16)
