@@ -102,7 +102,8 @@ def _embed(checked: CheckedJob, watcher: Watcher) -> Account:
     account = Account(Coverage(checked.snapshot.fragments))
     watcher.note("starting", "Ray")
     with connected(job.cluster) as connection:
-        from lakebed.jobs.pipeline import Embedding, resources, run_pipeline
+        from lakebed.jobs.pipeline import resources, run_pipeline
+        from lakebed.jobs.worker import Embedding
 
         plan = plan_job(checked.snapshot, job.compute, resources())
         detail = f"{checked.snapshot.rows:,} rows with {plan.actors} encoders on {connection.place}"

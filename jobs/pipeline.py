@@ -1,18 +1,14 @@
 """The job on Ray Data: read -> embed on actors -> stage files -> short accounts back to the driver.
 
-Only this module knows Ray Data. Arrow tables go in and out of every stage, so that no type of Ray's own reaches a
-table; vectors never pass through the driver.
+Only this module knows Ray Data; what its actors do is in `worker.py`. Arrow tables go in and out of every stage, so
+that no type of Ray's own reaches a table; vectors never pass through the driver.
 """
 
-import hashlib
 import logging
-import os
 import pickle
-import sys
-import time
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 
@@ -25,35 +21,15 @@ from ray.data.block import BlockMetadata
 from ray.data.datasource import Datasource, ReadTask
 from ray.exceptions import RayError
 
-from lakebed.jobs.canaries import Canaries
-from lakebed.jobs.encoding import RowEmbedder
-from lakebed.jobs.output import POSITION, UNIT, embedded_table
+from lakebed.jobs.output import POSITION, UNIT
 from lakebed.jobs.plan import Plan, Resources
-from lakebed.jobs.rows import ItemOrError, RowMapping
 from lakebed.jobs.staging import Staged, Stager
-from lakebed.jobs.suspects import DEATHS, Book, RemoteSuspects, Turns, guarded
-from lakebed.jobs.vector_cache import VectorCache
-from lakebed.platform.encoder.load import Model
-from lakebed.platform.encoder.plan import Budget
-from lakebed.platform.errors import InvalidItemError, JobFailedError, LakebedError
+from lakebed.jobs.suspects import Book, RemoteSuspects
+from lakebed.jobs.worker import EmbedBatches, Embedding
+from lakebed.platform.errors import JobFailedError, LakebedError
 from lakebed.platform.lake.fragments import Snapshot
 
 _ACCOUNT: Final = "staged"
-_THREAD_VARIABLES: Final = ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "RAYON_NUM_THREADS")
-
-
-@dataclass(frozen=True)
-class Embedding:
-    """What the actors need to know. `model` is packed: its files travel inside."""
-
-    model: Model
-    mapping: RowMapping
-    dimensions: int
-    budget: Budget
-    threads: int
-    device: Any
-    cache_bytes: int = 0
-    canaries: Canaries | None = None
 
 
 def resources() -> Resources:
@@ -160,80 +136,6 @@ def read_unit(snapshot: Snapshot, unit: int, columns: tuple[str, ...], batch_row
         table = table.append_column(UNIT, pa.array(np.full(len(table), unit, np.int32)))
         yield table.append_column(POSITION, pa.array(np.arange(position, stop)))
         position = stop
-
-
-class EmbedBatches:
-    """An actor's work: one encoder, loaded once, and batches of rows through it."""
-
-    def __init__(self, embedding: Embedding, book: Book) -> None:
-        self._mapping = embedding.mapping
-        self._book = book
-        self._turns = Turns()
-        self._failure: LakebedError | None = None
-        try:
-            self._embed = _loaded(embedding, book)
-        except LakebedError as error:  # Ray keeps an error of a call, but of a constructor only the words
-            self._failure = error
-
-    def __call__(self, rows: pa.Table) -> pa.Table:
-        """Return rows with vectors in place of what was embedded."""
-        if self._failure:
-            raise self._failure
-
-        def embedded(start: int, stop: int) -> pa.Table:
-            part = rows.slice(start, stop - start)
-            return self._table(part, self._mapping.items(part))
-
-        def condemned(row: int) -> pa.Table:
-            return self._table(rows.slice(row, 1), [_KILLED])
-
-        parts = guarded(self._book, self._turns, _name_of(rows), len(rows), embedded, condemned)
-        return parts[0] if len(parts) == 1 else pa.concat_tables(parts)
-
-    def _table(self, rows: pa.Table, items: list[ItemOrError]) -> pa.Table:
-        began = time.time()
-        return embedded_table(rows, self._mapping.columns.copied, self._embed(items), began)
-
-
-_KILLED: Final = InvalidItemError(
-    f"{DEATHS} processes died while they embedded this row and no other", code="killed_worker"
-)
-
-
-def _loaded(embedding: Embedding, book: Book) -> RowEmbedder:
-    """Load the encoder, and compare it with the driver's."""
-    reference = embedding.model.reference
-    if not book.starting():
-        raise JobFailedError(
-            f"model {reference}: the processes that load it die, again and again", hint="is there enough memory?"
-        )
-    os.environ.update(dict.fromkeys(_THREAD_VARIABLES, str(embedding.threads)))  # read as libraries load
-    _limit_threads(embedding.threads)  # an encoder has as many lanes as torch has threads when it is loaded
-    encoder = embedding.model.load(embedding.device)
-    _limit_threads(embedding.threads)
-    if embedding.canaries:
-        embedding.canaries.check(encoder, reference, _node())
-    book.ready()
-    cache = VectorCache(embedding.cache_bytes, embedding.dimensions) if embedding.cache_bytes else None
-    return RowEmbedder(encoder, embedding.dimensions, embedding.budget, cache)
-
-
-def _node() -> str:
-    """Name the node that this worker is on, as Ray's own lists of nodes do."""
-    context = ray.get_runtime_context()
-    return f"{ray.util.get_node_ip_address()} ({context.get_node_id()[:12]})"  # type: ignore[no-untyped-call]
-
-
-def _name_of(rows: pa.Table) -> bytes:
-    """Name a batch by the places of its rows."""
-    places = (rows.column(name).combine_chunks().to_numpy() for name in (UNIT, POSITION))
-    return hashlib.blake2b(b"".join(place.tobytes() for place in places), digest_size=16).digest()
-
-
-def _limit_threads(threads: int) -> None:
-    """Keep torch to an encoder's share of the machine, when the model uses torch at all."""
-    if "torch" in sys.modules:
-        sys.modules["torch"].set_num_threads(threads)
 
 
 def stage_batch(rows: pa.Table, stager: Stager) -> pa.Table:

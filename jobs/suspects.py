@@ -106,7 +106,9 @@ class Suspects:
         """Start counting anew."""
         self._starts = 0
 
-    def __len__(self) -> int:
+    @property
+    def remembered(self) -> int:
+        """How many batches are open, or were suspected once."""
         return len(self._batches)
 
     def _known(self, batch: bytes, attempt: str) -> "_Batch | None":

@@ -112,7 +112,7 @@ def test_batches_that_get_through_are_forgotten() -> None:
     fleet = Fleet(lambda _: False)
     for batch in (b"a", b"b"):
         fleet.embed(10, batch)
-    assert len(fleet.book) == 0
+    assert fleet.book.remembered == 0
 
 
 def test_announcing_twice_is_no_death_and_a_process_that_lost_its_batch_has_no_say() -> None:
