@@ -1,7 +1,7 @@
 """The job on Ray Data: read -> embed on actors -> stage files -> short accounts back to the driver.
 
-Only this module knows Ray Data; what its actors do is in `worker.py`. Arrow tables go in and out of every stage, so
-that no type of Ray's own reaches a table; vectors never pass through the driver.
+Only this module knows Ray Data; what its actors do is in `worker.py`. Arrow tables go in and out of every stage,
+so that no type of Ray's own reaches a table; vectors never pass through the driver.
 """
 
 import logging

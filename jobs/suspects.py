@@ -31,6 +31,9 @@ load. In 2048 rows, 16 ways find one in 5 deaths instead of 13.
 DEATHS: Final = 2
 """Processes that must have died in a row, while it was alone in them, before it is condemned."""
 
+_RESTARTS: Final = 4
+"""Times that the book itself may be lost. One that cannot even be imported must not be started for ever."""
+
 T = TypeVar("T")
 
 
@@ -272,7 +275,7 @@ class RemoteSuspects:
 
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
         actor = ray.remote(Suspects).options(
-            num_cpus=0, max_restarts=-1, max_task_retries=-1, scheduling_strategy=here
+            num_cpus=0, max_restarts=_RESTARTS, max_task_retries=_RESTARTS, scheduling_strategy=here
         )
         return cls(actor.remote(processes))
 

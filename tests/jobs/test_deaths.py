@@ -30,7 +30,9 @@ def _root_on_the_path(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(Path(__file__).parents[2]))
 
 
-def embed(folder: Path, encoder: str, special: Mapping[int, str]) -> tuple[EmbedReport, list[str]]:
+def embed(
+    folder: Path, encoder: str, special: Mapping[int, str], batch_rows: int = 2048
+) -> tuple[EmbedReport, list[str]]:
     """Embed texts, some of them special, with an encoder of this folder; returns the texts, too."""
     texts = [special.get(row, f"text number {row}") for row in range(ROWS)]
     write_deltalake(folder / "source", pa.table({"id": range(ROWS), "text": texts}))
@@ -39,7 +41,7 @@ def embed(folder: Path, encoder: str, special: Mapping[int, str]) -> tuple[Embed
         "sink": {"uri": str(folder / "sink")},
         "columns": {"text": "text", "keys": ["id"]},
         "model": f"tests.jobs.deadly_encoders:{encoder}",
-        "compute": {"actors": 2},
+        "compute": {"actors": 2, "batch_rows": batch_rows},
         "experiment": None,
     }
     return run_embed(EmbedJob.parse(job, where="test")), texts
