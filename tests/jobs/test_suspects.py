@@ -54,6 +54,7 @@ def batches(most: int) -> st.SearchStrategy[tuple[int, set[int]]]:
     )
 
 
+@settings(deadline=None)
 @given(batches(300))
 def test_exactly_the_rows_that_kill_are_condemned_and_all_others_embedded_once(case: tuple[int, set[int]]) -> None:
     rows, poison = case
@@ -78,6 +79,7 @@ def test_a_row_is_condemned_only_after_two_deaths_alone_whatever_else_kills(
     assert all(alone[row] >= DEATHS for row in condemned)
 
 
+@settings(deadline=None)
 @given(st.integers(1, 200), st.integers(1, 20), st.sets(st.integers(0, 199), max_size=2))
 def test_too_many_rows_at_once_cost_none_of_them(rows: int, most: int, poison: set[int]) -> None:
     fleet = Fleet(lambda run: len(run) > most or any(row in poison for row in run))

@@ -1,7 +1,7 @@
 from collections import OrderedDict
 
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lakebed.jobs.vector_cache import VectorCache
@@ -20,6 +20,7 @@ def cache_of(slots: int) -> VectorCache:
     return next(cache for size in range(10**6) if (cache := VectorCache(size, 4)).slots == slots)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 10), BATCHES)
 def test_the_newest_vectors_are_found_with_their_counts_and_the_oldest_are_gone(
     slots: int, batches: list[list[int]]
