@@ -3,12 +3,16 @@
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Final
 
 from lakebed.jobs.coverage import Coverage
 from lakebed.jobs.encoding import NORM_TOLERANCE
 from lakebed.jobs.staging import Staged, StagedRows
 from lakebed.platform.errors import CommitError, TooManyBadRowsError
 from lakebed.platform.lake.parts import Part
+
+_FEW: Final = 100
+"""Rows; of fewer, chance decides what share has equal vectors."""
 
 
 @dataclass
@@ -40,6 +44,7 @@ class Account:
     bad: int = 0
     tokens: int = 0
     samples: int = 0
+    equal: int = 0
     began: float = float("inf")
 
     def add(self, staged: Staged) -> None:
@@ -58,6 +63,7 @@ class Account:
         self.bad += staged.bad
         self.tokens += staged.tokens
         self.samples += staged.samples
+        self.equal += staged.equal
         self.began = min(self.began, staged.began)
 
     def take_pending(self, *, last: bool) -> Pending:
@@ -81,4 +87,14 @@ class Account:
             f"{self.bad:,} of {self.good + self.bad:,} rows cannot be embedded: {reasons}; at most {limit:.4g} of "
             f"{rows:,} may be; nothing more was committed; for example: {self.example}",
             hint="check `columns`, or allow more with max_quarantined",
+        )
+
+    def check_equal(self, limit: float, rows: int) -> None:
+        """Raise CommitError once more than a share `limit` of `rows` has the vector of another content."""
+        if self.equal <= limit * max(rows, _FEW):
+            return
+        raise CommitError(
+            f"{self.equal:,} of {self.good:,} rows have the vector of another row with another content; at most "
+            f"{limit:.4g} of {rows:,} may; nothing more was committed",
+            hint="is the model broken? Else allow more with validation.max_equal_vectors",
         )

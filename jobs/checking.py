@@ -4,6 +4,7 @@ import secrets
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from lakebed.jobs.canaries import Canaries
 from lakebed.jobs.output import Lineage, quarantine_schema, result_schema
 from lakebed.jobs.rows import check_columns
 from lakebed.platform.config.embed import EmbedJob
@@ -25,6 +26,7 @@ class CheckedJob:
     model: Model
     info: EncoderInfo
     dimensions: int
+    canaries: Canaries
     sink: Sink
     sink_state: SinkState
     quarantine: Sink
@@ -50,14 +52,26 @@ def check_job(job: EmbedJob, registry: ModelSource | None = None) -> CheckedJob:
             f"{snapshot.uri}: the table has no rows", hint=f"version {snapshot.version} was read"
         )
     model = resolve_model(job.model, registry)
-    info = model.load("cpu").info  # a model that cannot be loaded fails here, in one line, and not on a worker
+    encoder = model.load("cpu")  # a model that cannot be loaded fails here, in one line, and not on a worker
+    info = encoder.info
     check_dimensions(info, job.dimensions)
     dimensions = job.dimensions or info.dimensions
+    canaries = Canaries.of(encoder, job.columns, dimensions)
     owner = _owner(job, dimensions)
     sink = open_sink(job.sink, result_schema(snapshot, job.columns, dimensions), owner)
     quarantine = open_sink(job.quarantine_table, quarantine_schema(snapshot, job.columns), owner)
     return CheckedJob(
-        job, _new_run(), snapshot, model, info, dimensions, sink, sink.open(), quarantine, quarantine.open()
+        job,
+        _new_run(),
+        snapshot,
+        model,
+        info,
+        dimensions,
+        canaries,
+        sink,
+        sink.open(),
+        quarantine,
+        quarantine.open(),
     )
 
 

@@ -197,7 +197,8 @@ class _Running:
         self, work: Work, account: Account, committer: Committer, watcher: Watcher, connection: Connection
     ) -> None:
         """Run the pipeline to its end, or until too many rows are bad; commit what is staged now and then."""
-        from lakebed.jobs.pipeline import Embedding, UnitSource, resources, run_pipeline
+        from lakebed.jobs.pipeline import UnitSource, resources, run_pipeline
+        from lakebed.jobs.worker import Embedding
 
         checked, job = self._checked, self._checked.job
         plan = plan_job(work.units, job.compute, resources())
@@ -210,6 +211,8 @@ class _Running:
             Budget(job.compute.batch_cost) if job.compute.batch_cost else Budget(),
             plan.threads,
             "cuda" if plan.actor_gpus else "cpu",
+            job.compute.cache_bytes,
+            checked.canaries,
         )
         source = UnitSource(checked.snapshot, work.units, job.columns.read, plan.batch_rows)
         stager = Stager(self._writer(checked.sink), self._writer(checked.quarantine), checked.lineage, work.units)
@@ -219,6 +222,7 @@ class _Running:
                 account.add(staged)
                 watcher.advance(staged.good + staged.bad, staged.errors)
                 account.check_quarantined(job.max_quarantined, checked.snapshot.rows, work.rejected)
+                account.check_equal(job.validation.max_equal_vectors, work.rows)
                 if time.monotonic() - committed >= job.compute.commit_seconds:
                     with self._timed("committing"):
                         committer.commit_some(account)

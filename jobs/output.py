@@ -3,6 +3,7 @@
 Pure functions on Arrow tables.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -11,9 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from lakebed.jobs.encoding import EmbeddedRows
-from lakebed.jobs.rows import ItemOrError
 from lakebed.platform.config.embed import EMBEDDING, ColumnsConfig
-from lakebed.platform.items import Item
 from lakebed.platform.lake.fragments import Snapshot
 
 UNIT: Final = "_unit"
@@ -77,17 +76,15 @@ def quarantine_schema(snapshot: Snapshot, columns: ColumnsConfig) -> pa.Schema:
     )
 
 
-def embedded_table(
-    rows: pa.Table, copied: tuple[str, ...], items: list[ItemOrError], embedded: EmbeddedRows, began: float
-) -> pa.Table:
+def embedded_table(rows: pa.Table, copied: tuple[str, ...], embedded: EmbeddedRows, began: float) -> pa.Table:
     """Return rows without what was embedded, with vectors, keys, errors and counts instead."""
     bad = np.zeros(len(rows), np.bool_)
     bad[list(embedded.errors)] = True
     columns = {name: rows.column(name) for name in (UNIT, POSITION, *copied)}
     columns |= {
-        KEY: pa.array([item.content_key() if isinstance(item, Item) else None for item in items], pa.string()),
-        ERROR_CODE: pa.array([_code(embedded, place) for place in range(len(rows))], pa.string()),
-        "lb_error": pa.array([_message(embedded, place) for place in range(len(rows))], pa.string()),
+        KEY: pa.array(embedded.keys, pa.string()),
+        ERROR_CODE: _sparse({place: error.code for place, error in embedded.errors.items()}, len(rows)),
+        "lb_error": _sparse({place: error.message for place, error in embedded.errors.items()}, len(rows)),
         TOKENS: pa.array(np.where(bad, 0, embedded.tokens)),
         SAMPLES: pa.array(np.where(bad, 0, embedded.samples)),
         BEGAN: pa.array(np.full(len(rows), began)),
@@ -118,11 +115,8 @@ def with_lineage(table: pa.Table, lineage: Lineage, schema: pa.Schema) -> pa.Tab
     return table.select(schema.names).cast(schema)
 
 
-def _code(embedded: EmbeddedRows, place: int) -> str | None:
-    error = embedded.errors.get(place)
-    return error.code if error else None
-
-
-def _message(embedded: EmbeddedRows, place: int) -> str | None:
-    error = embedded.errors.get(place)
-    return error.message if error else None
+def _sparse(values: Mapping[int, str], rows: int) -> pa.Array:
+    """Return a column of strings that is null but for a few rows."""
+    if not values:
+        return pa.nulls(rows, pa.string())
+    return pa.array([values.get(place) for place in range(rows)], pa.string())

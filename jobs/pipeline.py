@@ -1,17 +1,15 @@
 """The job on Ray Data: read -> embed on actors -> stage files -> short accounts back to the driver.
 
-Only this module knows Ray Data. Arrow tables go in and out of every stage, so that no type of Ray's own reaches a
-table; vectors never pass through the driver.
+Only this module knows Ray Data; what its actors do is in `worker.py`. Arrow tables go in and out of every stage,
+so that no type of Ray's own reaches a table; vectors never pass through the driver.
 """
 
 import logging
 import math
-import os
 import pickle
-import sys
-import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from contextlib import closing
+from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 
@@ -24,32 +22,17 @@ from ray.data.block import BlockMetadata
 from ray.data.datasource import Datasource, ReadTask
 from ray.exceptions import RayError
 
-from lakebed.jobs.encoding import RowEmbedder
-from lakebed.jobs.output import POSITION, UNIT, embedded_table
+from lakebed.jobs.output import POSITION, UNIT
 from lakebed.jobs.plan import Plan, Resources
 from lakebed.jobs.ranges import members
-from lakebed.jobs.rows import RowMapping
 from lakebed.jobs.staging import Staged, Stager
+from lakebed.jobs.suspects import Book, RemoteSuspects
 from lakebed.jobs.units import Unit
-from lakebed.platform.encoder.load import Model
-from lakebed.platform.encoder.plan import Budget
+from lakebed.jobs.worker import EmbedBatches, Embedding
 from lakebed.platform.errors import JobFailedError, LakebedError
 from lakebed.platform.lake.fragments import Snapshot
 
 _ACCOUNT: Final = "staged"
-_THREAD_VARIABLES: Final = ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "RAYON_NUM_THREADS")
-
-
-@dataclass(frozen=True)
-class Embedding:
-    """What the actors need to know. `model` is packed: its files travel inside."""
-
-    model: Model
-    mapping: RowMapping
-    dimensions: int
-    budget: Budget
-    threads: int
-    device: Any
 
 
 class UnitSource(Datasource):
@@ -111,8 +94,9 @@ def run_pipeline(
 
     `variables` are set in the environment of every worker.
     """
-    with DataContext.current(_context()):
-        accounts = _dataset(plan, source, embedding, stager, variables)
+    book = RemoteSuspects.start(plan.actors)
+    with DataContext.current(_context()), closing(book):
+        accounts = _dataset(plan, source, embedding, stager, variables, book)
         batches = iter(accounts.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0))
         try:
             for batch in batches:
@@ -123,14 +107,14 @@ def run_pipeline(
 
 
 def _dataset(
-    plan: Plan, source: UnitSource, embedding: Embedding, stager: Stager, variables: Mapping[str, str]
+    plan: Plan, source: UnitSource, embedding: Embedding, stager: Stager, variables: Mapping[str, str], book: Book
 ) -> Any:
     rows = ray.data.read_datasource(
         source, num_cpus=plan.io_cpus, override_num_blocks=plan.blocks, runtime_env=_environment(variables)
     )
     embedded = rows.map_batches(
         EmbedBatches,
-        fn_constructor_args=(embedding,),
+        fn_constructor_args=(embedding, book),
         batch_size=plan.batch_rows,
         batch_format="pyarrow",
         compute=_pool(plan),
@@ -163,29 +147,6 @@ def _pool(plan: Plan) -> ActorPoolStrategy:
     return ActorPoolStrategy(size=plan.actors, **calls)
 
 
-class EmbedBatches:
-    """An actor's work: one encoder, loaded once, and batches of rows through it."""
-
-    def __init__(self, embedding: Embedding) -> None:
-        self._mapping = embedding.mapping
-        os.environ.update(dict.fromkeys(_THREAD_VARIABLES, str(embedding.threads)))  # read as libraries load
-        encoder = embedding.model.load(embedding.device)
-        _limit_threads(embedding.threads)
-        self._embed = RowEmbedder(encoder, embedding.dimensions, embedding.budget)
-
-    def __call__(self, rows: pa.Table) -> pa.Table:
-        """Return rows with vectors in place of what was embedded."""
-        began = time.time()
-        items = self._mapping.items(rows)
-        return embedded_table(rows, self._mapping.columns.copied, items, self._embed(items), began)
-
-
-def _limit_threads(threads: int) -> None:
-    """Keep torch to an encoder's share of the machine, when the model uses torch at all."""
-    if "torch" in sys.modules:
-        sys.modules["torch"].set_num_threads(threads)
-
-
 def stage_batch(rows: pa.Table, stager: Stager) -> pa.Table:
     """Stage rows; returns the account of it as one row."""
     return pa.table({_ACCOUNT: pa.array([pickle.dumps(stager(rows))], pa.binary())})
@@ -197,16 +158,25 @@ def _context() -> DataContext:
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     context.max_errored_blocks = 0
+    context.raise_original_map_exception = True  # Ray's own loses its cause on the way
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)
     return context
 
 
 def _of_workers(error: RayError) -> LakebedError:
-    """Find the error of ours that ended a worker, or say what Ray says of it in one line."""
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, LakebedError):
-            return cause
-        cause = getattr(cause, "cause", None) or cause.__cause__
+    """Find the error of ours that ended a worker, or say what ended it in one line."""
+    chain: list[BaseException] = [error]
+    while cause := getattr(chain[-1], "cause", None) or chain[-1].__cause__:
+        chain.append(cause)
+    for found in chain:
+        if isinstance(found, LakebedError) and not isinstance(found, RayError):  # Ray's may claim to be ours, too
+            return found
+    return JobFailedError(f"the workers failed: {_in_a_line(getattr(error, 'cause', None) or error)}")
+
+
+def _in_a_line(error: BaseException) -> str:
+    """Ray's errors say last what happened, after traces; to those of others, Ray appends advice."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return JobFailedError(f"the workers failed: {lines[-1] if lines else type(error).__name__}")
+    if isinstance(error, RayError):
+        return lines[-1] if lines else type(error).__name__
+    return ": ".join([type(error).__name__, *lines[:1]])

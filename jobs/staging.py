@@ -16,6 +16,7 @@ from lakebed.jobs.output import (
     BEGAN,
     ERROR_CODE,
     FILE,
+    KEY,
     PLACE,
     POSITION,
     SAMPLES,
@@ -27,6 +28,7 @@ from lakebed.jobs.output import (
 )
 from lakebed.jobs.ranges import Ranges, ranges_of
 from lakebed.jobs.units import Unit
+from lakebed.jobs.validation import equal_vectors
 from lakebed.platform.config.embed import EMBEDDING
 from lakebed.platform.lake.parts import Part, PartWriter
 
@@ -53,7 +55,8 @@ class StagedRows:
 class Staged:
     """What one call staged. `held_back` are rows for the last commit, `ranges` positions by unit.
 
-    `began` and `ended` are when its first row was begun and its last file written.
+    `equal` counts rows that have the vector of another content. `began` and `ended` are when its first row was begun
+    and its last file written.
     """
 
     rows: StagedRows
@@ -63,6 +66,7 @@ class Staged:
     example: str | None
     tokens: int
     samples: int
+    equal: int
     least_norm: float
     greatest_norm: float
     began: float
@@ -92,7 +96,8 @@ class Stager:
         """Write the good rows and the bad rows, each to a file of its own."""
         failed = pc.is_valid(rows.column(ERROR_CODE))
         good, bad = rows.filter(pc.invert(failed)), rows.filter(failed)
-        norms = np.linalg.norm(vectors_of(good.column(EMBEDDING)).astype(np.float64), axis=1)
+        vectors = vectors_of(good.column(EMBEDDING))
+        norms = np.linalg.norm(vectors.astype(np.float64), axis=1)
         return Staged(
             rows=self._written(good, bad, held_back=False),
             held_back=self._written(good, bad, held_back=True),
@@ -101,6 +106,7 @@ class Stager:
             example=bad.column("lb_error")[0].as_py() if len(bad) else None,
             tokens=pc.sum(rows.column(TOKENS)).as_py() or 0,
             samples=pc.sum(rows.column(SAMPLES)).as_py() or 0,
+            equal=equal_vectors(vectors, good.column(KEY).to_pylist()),
             least_norm=float(norms.min(initial=1)),
             greatest_norm=float(norms.max(initial=1)),
             began=pc.min(rows.column(BEGAN)).as_py(),

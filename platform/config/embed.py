@@ -21,6 +21,13 @@ RESERVED_PREFIX: Final = "lb_"
 EMBEDDING: Final = "embedding"
 
 
+def _share(value: Any) -> Any:
+    """Read a percentage as the share that it is."""
+    if isinstance(value, str) and value.strip().endswith("%"):
+        return float(value.strip()[:-1]) / 100
+    return value
+
+
 class ColumnsConfig(Config):
     """Which columns make an item, and which travel along."""
 
@@ -109,6 +116,9 @@ class ComputeConfig(Config):
     commit_seconds: float = Field(default=300, gt=0)
     """Seconds between commits: what is staged becomes visible, and a run that dies loses no more than that."""
 
+    cache_bytes: int = Field(default=256 * 1024**2, ge=0)
+    """Memory of each encoder for vectors of contents that may come again, in bytes; 0 embeds them again."""
+
     io_cpus: float = Field(default=0.2, gt=0)
     """CPUs that one reading or writing task reserves; they mostly wait for the store."""
 
@@ -120,6 +130,22 @@ class ComputeConfig(Config):
         if isinstance(actors, str) and (found := _ACTORS.fullmatch(actors.strip())):
             return {"min": int(found[1]), "max": int(found[2] or found[1])}
         return actors
+
+
+class ValidationConfig(Config):
+    """What makes the vectors of a job suspicious, so that it ends without committing them."""
+
+    max_equal_vectors: float = Field(default=0.2, ge=0, le=1)
+    """Share of rows that may have the very vector of a row with other content; 0.2 or "20%".
+
+    A broken model has one vector for everything. To a sound one, too, texts are equal that differ in case only, or
+    only beyond its window.
+    """
+
+    @field_validator("max_equal_vectors", mode="before")
+    @classmethod
+    def _share(cls, value: Any) -> Any:
+        return _share(value)
 
 
 class EmbedJob(Config):
@@ -156,6 +182,9 @@ class EmbedJob(Config):
     accept any share.
     """
 
+    validation: ValidationConfig = ValidationConfig()
+    """What is checked before a commit."""
+
     compute: ComputeConfig = ComputeConfig()
     """Actors, threads, batches."""
 
@@ -168,9 +197,7 @@ class EmbedJob(Config):
     @field_validator("max_quarantined", mode="before")
     @classmethod
     def _share(cls, value: Any) -> Any:
-        if isinstance(value, str) and value.strip().endswith("%"):
-            return float(value.strip()[:-1]) / 100
-        return value
+        return _share(value)
 
     @field_validator("quarantine")
     @classmethod

@@ -165,19 +165,28 @@ def forward_in_batches(
     return vectors
 
 
+def planned_batches(encoder: Encoder, work: Prepared, budget: Budget) -> Iterator[IntArray]:
+    """Cut work into length-sorted batches within a budget, small enough that every lane gets one."""
+    count = lanes_of(encoder)
+    if count > 1:
+        share = max(_LEAST_SHARE, -(-int(work.costs.sum()) // count))
+        budget = Budget(min(budget.cost, share), budget.rows)
+    return length_sorted_batches(work.costs, budget)
+
+
 def _run(encoder: Encoder, work: Prepared, budget: Budget) -> Iterator[tuple[IntArray, VectorArray]]:
     """Run every batch, several at once where the encoder can; yields them in order."""
+    batches = planned_batches(encoder, work, budget)
     count = lanes_of(encoder)
     if count == 1:
-        for batch in length_sorted_batches(work.costs, budget):
-            yield batch, _forward(encoder, work.take(batch))
+        for batch in batches:
+            yield batch, forward(encoder, work.take(batch))
         return
     from lakebed.platform.encoder.lanes import lanes
 
-    share = max(_LEAST_SHARE, -(-int(work.costs.sum()) // count))
-    batches = list(length_sorted_batches(work.costs, Budget(min(budget.cost, share), budget.rows)))
-    found = lanes(count).map(lambda batch: _forward(encoder, work.take(batch)), batches)
-    yield from zip(batches, found, strict=True)
+    planned = list(batches)
+    found = lanes(count).map(lambda batch: forward(encoder, work.take(batch)), planned)
+    yield from zip(planned, found, strict=True)
 
 
 def joined(
@@ -214,7 +223,7 @@ _CHANNEL_SIZE: Final = 512
 """What a channel takes besides: encoders resample, so 512 channels of one sample are not little either."""
 
 
-def _forward(encoder: Encoder, work: Prepared) -> VectorArray:
+def forward(encoder: Encoder, work: Prepared) -> VectorArray:
     """Run one batch; an array of another shape would be spread over the rows in silence."""
     vectors = encoder.forward(work)
     expected = (len(work), encoder.info.dimensions)

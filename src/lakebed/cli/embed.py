@@ -59,6 +59,9 @@ def embed(
     sampling_rate: float | None = typer.Option(None, help="Samples per second.", rich_help_panel=_COLUMNS),
     model: str | None = typer.Option(None, help="Model reference. Default: lakebed-embed."),
     dimensions: int | None = typer.Option(None, help="Length of the vectors. Default: the model's."),
+    max_equal_vectors: str | None = typer.Option(
+        None, help="Share of rows that may have another row's vector, such as 5%."
+    ),
     experiment: str | None = typer.Option(None, help="MLflow experiment of the run."),
     track: bool = typer.Option(True, "--track/--no-track", help="Log an MLflow run."),
     actors: str | None = typer.Option(
@@ -71,6 +74,9 @@ def embed(
     part_rows: int | None = typer.Option(None, help="Rows of a data file.", rich_help_panel=_COMPUTE),
     io_cpus: float | None = typer.Option(
         None, help="CPUs of a reading or writing task.", rich_help_panel=_COMPUTE
+    ),
+    cache_bytes: int | None = typer.Option(
+        None, help="Memory of an encoder for vectors that may come again; 0: none.", rich_help_panel=_COMPUTE
     ),
     address: str | None = typer.Option(
         None, help="Ray to run on: embedded, auto or host:port.", rich_help_panel=_COMPUTE
@@ -105,6 +111,7 @@ def embed(
         "quarantine": quarantine,
         "max_quarantined": max_quarantined,
         "experiment": experiment,
+        "validation": {"max_equal_vectors": max_equal_vectors},
         "compute": {
             "actors": actors,
             "threads": threads,
@@ -113,6 +120,7 @@ def embed(
             "batch_cost": batch_cost,
             "part_rows": part_rows,
             "io_cpus": io_cpus,
+            "cache_bytes": cache_bytes,
         },
         "cluster": {"address": address, "cpus": cpus, "object_store_mib": object_store_mib},
     }
