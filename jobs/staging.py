@@ -55,8 +55,8 @@ class StagedRows:
 class Staged:
     """What one call staged. `held_back` are rows for the last commit, `ranges` positions by unit.
 
-    `equal` counts rows that have the vector of another content. `began` and `ended` are when its first row was begun
-    and its last file written.
+    `equal` counts rows that have the vector of another content. `began` and `ended` are when its first row was
+    begun and its last file written.
     """
 
     rows: StagedRows
