@@ -3,6 +3,7 @@
 What every format comes down to here. Does not know how a format lists its files.
 """
 
+import io
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ import pyarrow.parquet as pq
 
 from lakebed.platform.errors import ColumnNotFoundError, TableError
 from lakebed.platform.lake.storage import filesystem, inner_path, join, store_errors
+from lakebed.platform.lake.tensors import has_fixed_lists, plain_column
 
 FRAGMENT_BYTES: Final = 128 * 1024**2
 _FOOTERS_AT_ONCE: Final = 16
@@ -74,11 +76,14 @@ class Snapshot:
         uri = join(self.uri, fragment.path)
         with store_errors(uri), filesystem(uri).open(inner_path(uri), "rb") as file:
             parquet = pq.ParquetFile(file)
-            stored = [name for name in schema.names if name in parquet.schema_arrow.names]
+            written = parquet.schema_arrow
+            stored = [name for name in schema.names if name in written.names]
+            if any(has_fixed_lists(written.field(name).type) for name in stored):
+                parquet = pq.ParquetFile(file, metadata=without_arrow_types(parquet.metadata))
             groups = fragment.row_groups or tuple(range(parquet.num_row_groups))
             batches = parquet.iter_batches(batch_rows, row_groups=list(groups), columns=stored, use_threads=False)
             for batch in batches:
-                yield _conform(batch, schema, fragment.constants)
+                yield _conform(batch, written, schema, fragment.constants)
 
 
 def read_all(snapshot: Snapshot, columns: Sequence[str] | None = None) -> pa.Table:
@@ -127,13 +132,25 @@ def _cut_row_groups(file: DataFile, footer: pq.FileMetaData) -> Iterator[Fragmen
             start, rows, groups = start + rows, 0, []
 
 
-def _conform(batch: pa.RecordBatch, schema: pa.Schema, constants: Mapping[str, Any]) -> pa.Table:
+def without_arrow_types(footer: pq.FileMetaData) -> pq.FileMetaData:
+    """Return a footer that does not say which Arrow types the columns had: fixed-size lists are lists then.
+
+    Arrow's reader fails on a fixed-size list that is null ("Expected all lists to be of size"), and with it on the
+    whole file; as a list it reads it well. There is no option for this, so the remark's name is changed.
+    """
+    written = io.BytesIO()
+    footer.write_metadata_file(written)
+    return pq.read_metadata(io.BytesIO(written.getvalue().replace(b"ARROW:schema", b"arrow_schema")))
+
+
+def _conform(
+    batch: pa.RecordBatch, written: pa.Schema, schema: pa.Schema, constants: Mapping[str, Any]
+) -> pa.Table:
     """Give a batch the table's columns and types: constants of its file, nulls where the file is older."""
     columns = []
     for wanted in schema:
         if wanted.name in batch.schema.names:
-            column = batch.column(wanted.name)
-            columns.append(column if column.type == wanted.type else column.cast(wanted.type))
+            columns.append(plain_column(batch.column(wanted.name), written.field(wanted.name), wanted.type))
         else:
             value = pa.scalar(constants.get(wanted.name)).cast(wanted.type)
             columns.append(pa.repeat(value, len(batch)))

@@ -1,5 +1,7 @@
 """Tables by reference: find the format, open for reading, open for writing."""
 
+from dataclasses import replace
+
 import pyarrow as pa
 
 from lakebed.platform.config.storage import SinkConfig, TableConfig
@@ -9,6 +11,7 @@ from lakebed.platform.lake.fragments import Snapshot
 from lakebed.platform.lake.parquet import ParquetSink, has_manifest, open_parquet
 from lakebed.platform.lake.sink import Owner, Sink
 from lakebed.platform.lake.storage import exists, require_store, store_errors
+from lakebed.platform.lake.tensors import plain_schema
 
 
 def open_table(table: TableConfig) -> Snapshot:
@@ -17,7 +20,8 @@ def open_table(table: TableConfig) -> Snapshot:
         if not exists(table.uri):
             raise TableNotFoundError(f"{table.uri}: there is no table", hint="check the path")
         delta = is_delta(table.uri) if table.format == "auto" else table.format == "delta"
-    return open_delta(table.uri, table.version) if delta else open_parquet(table.uri, table.version)
+    snapshot = open_delta(table.uri, table.version) if delta else open_parquet(table.uri, table.version)
+    return replace(snapshot, schema=plain_schema(snapshot.schema))
 
 
 def open_sink(table: SinkConfig, schema: pa.Schema, owner: Owner) -> Sink:
