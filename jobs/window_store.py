@@ -65,7 +65,8 @@ class WindowStore:
             "source": job.source.uri,
             "version": snapshot.version,
             "sampling_rate": job.sampling_rate,
-            **job.rows_identity,
+            "filter": job.source.filter,
+            "windows": job.windows and job.windows.model_dump(mode="json", exclude={"folder"}),
         }
         digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:32]
         folder = (job.windows and job.windows.folder) or join(job.sink.uri, *_FOLDER)

@@ -28,7 +28,6 @@ from lakebed.platform.cluster import connected
 from lakebed.platform.config.cluster import ClusterConfig
 from lakebed.platform.config.embed import EmbedJob
 from lakebed.platform.config.windows import (
-    TICKS,
     WINDOW_END,
     WINDOW_SAMPLES,
     WINDOW_SERIES,
@@ -124,10 +123,10 @@ class _Stage:
         if row_filter:
             snapshot = pruned(snapshot, row_filter)
         time = snapshot.field(windows.time).type
-        ticks = TICKS[time.unit if pa.types.is_timestamp(time) else windows.time_unit]
+        calendar = pa.types.is_timestamp(time)
         value_type = schema.field(WINDOW_SERIES).type.value_type.value_type
         reader = SampleReader(windows, row_filter, value_type, _buckets(snapshot, windows))
-        rule = WindowRule.of(windows, job.sampling_rate, ticks)
+        rule = WindowRule.of(windows, job.sampling_rate, time.unit if calendar else windows.time_unit, calendar)
         return cls(snapshot, reader, Cutter(store, folder, schema, windows, time, rule))
 
     def rows(self) -> int:

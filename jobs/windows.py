@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from lakebed.platform.config.windows import WindowsConfig
+from lakebed.platform.config.windows import TICKS, WindowsConfig
 from lakebed.platform.errors import TableError
 
 Times = npt.NDArray[Any]
@@ -25,7 +25,10 @@ RATE_TOLERANCE = 1.5
 
 @dataclass(frozen=True)
 class WindowRule:
-    """How windows are cut: lengths in samples, `period` between two samples in the unit of their times."""
+    """How windows are cut: lengths in samples, `period` between two samples in the unit of their times.
+
+    `ticks` of that unit make a second; `calendar` is numpy's name of it where times count from 1970.
+    """
 
     length: int
     stride: int
@@ -36,10 +39,13 @@ class WindowRule:
     duplicates: Literal["error", "first", "mean"] = "error"
     partial: Literal["drop", "keep"] = "drop"
     min_samples: int = 1
+    ticks: int = 1
+    calendar: str | None = None
 
     @classmethod
-    def of(cls, windows: WindowsConfig, sampling_rate: float, ticks: int) -> "WindowRule":
-        """Take the rule from a job whose times count `ticks` a second."""
+    def of(cls, windows: WindowsConfig, sampling_rate: float, unit: str, calendar: bool) -> "WindowRule":
+        """Take the rule from a job whose times are of a unit, and dates if they are of a calendar."""
+        ticks = TICKS[unit]
         length, stride = windows.samples(sampling_rate)
         return cls(
             length,
@@ -51,7 +57,13 @@ class WindowRule:
             windows.duplicates,
             windows.partial,
             windows.min_samples,
+            ticks,
+            unit if calendar else None,
         )
+
+    def shown(self, time: Any) -> str:
+        """A time as a reader of an error knows it."""
+        return str(time if self.calendar is None else np.datetime64(int(time), self.calendar))
 
 
 @dataclass(frozen=True)
@@ -95,7 +107,7 @@ def cut_windows(samples: Samples, order: Places, rule: WindowRule) -> Windows:
         ordered = _filled(ordered, rule)
     breaks = _gaps(ordered.times, rule)
     if rule.gap == "error" and len(breaks):
-        before, after = ordered.times[breaks[0] - 1], ordered.times[breaks[0]]
+        before, after = (rule.shown(ordered.times[place]) for place in (breaks[0] - 1, breaks[0]))
         raise TableError(f"there is a gap between {before} and {after}", hint="windows.gap: split, or fill")
     runs = np.concatenate([[0], breaks, [len(ordered)]])
     bounds = [_of_run(int(start), int(stop), rule) for start, stop in itertools.pairwise(runs)]
@@ -110,7 +122,7 @@ def _without_duplicates(samples: Samples, rule: WindowRule) -> Samples:
     if fresh.all():
         return samples
     if rule.duplicates == "error":
-        time = samples.times[~fresh][0]
+        time = rule.shown(samples.times[~fresh][0])
         raise TableError(f"there are two samples at {time}", hint="windows.duplicates: first, or mean")
     if rule.duplicates == "first":
         return samples.take(fresh)
@@ -126,7 +138,8 @@ def _check_rate(times: Times, rule: WindowRule) -> None:
     usual = float(np.median(np.diff(times)))
     if usual * RATE_TOLERANCE < rule.period:
         raise TableError(
-            f"samples are {usual:g} apart, but by the sampling_rate they should be {rule.period:g}",
+            f"samples are {usual / rule.ticks:g} s apart, but by the sampling_rate they should be "
+            f"{rule.period / rule.ticks:g} s",
             hint="check sampling_rate, and windows.time_unit",
         )
 

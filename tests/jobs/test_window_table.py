@@ -12,19 +12,13 @@ import pytest
 from deltalake import write_deltalake
 
 from lakebed.jobs import window_table
-from lakebed.jobs.account import Account
-from lakebed.jobs.coverage import Coverage
-from lakebed.jobs.output import Lineage, quarantine_schema, result_schema
-from lakebed.jobs.pipeline import Embedding, resources, run_pipeline
-from lakebed.jobs.plan import plan_job
+from lakebed.jobs.encoding import RowEmbedder
+from lakebed.jobs.output import result_schema
 from lakebed.jobs.rows import RowMapping, check_columns
-from lakebed.jobs.staging import Stager, StagingArea
 from lakebed.jobs.window_store import WindowStore
 from lakebed.jobs.window_table import buckets_of, check_windows, window_schema, windowed_source
 from lakebed.platform.config.embed import EmbedJob
-from lakebed.platform.config.storage import TableConfig
 from lakebed.platform.encoder.fake import FakeEncoder
-from lakebed.platform.encoder.load import resolve_model
 from lakebed.platform.encoder.plan import Budget
 from lakebed.platform.encoder.protocol import encode
 from lakebed.platform.errors import (
@@ -35,7 +29,7 @@ from lakebed.platform.errors import (
 )
 from lakebed.platform.items import Item
 from lakebed.platform.lake.fragments import Snapshot, read_all
-from lakebed.platform.lake.sink import Commit, Owner
+from lakebed.platform.lake.sink import Owner
 from lakebed.platform.lake.storage import delta_options, names_in
 from lakebed.platform.lake.tables import open_sink, open_table
 
@@ -97,22 +91,25 @@ def expected_windows() -> set[tuple[int, int, int]]:
     }
 
 
+def places_of(rows: pa.Table) -> list[tuple[int, int, int]]:
+    """Machine, first sample and last sample of windows."""
+    bounds = (rows[name].to_numpy() - START for name in ("lb_window_start", "lb_window_end"))
+    starts, ends = ((bound // np.timedelta64(100, "ms")).tolist() for bound in bounds)
+    return list(zip(rows["machine"].to_pylist(), starts, ends, strict=True))
+
+
+def window_of(machine: int, first: int, last: int) -> list[list[float]]:
+    samples = np.arange(first, last + 1)
+    return [np.float32(machine + samples / 1000).astype(float).tolist(), (-samples).astype(float).tolist()]
+
+
 def assert_windows(table: pa.Table, expected: set[tuple[int, int, int]]) -> None:
-    found = set()
-    for row in table.to_pylist():
-        first, last = (
-            int((np.datetime64(row[name], "us") - START) / np.timedelta64(100, "ms"))
-            for name in ("lb_window_start", "lb_window_end")
-        )
-        samples = np.arange(first, last + 1)
-        x, y = row["lb_window"]
-        assert np.allclose(x, row["machine"] + samples / 1000, atol=1e-5)
-        assert y == (-samples).tolist()
-        assert row["lb_window_samples"] == len(samples)
-        assert row["site"] == f"site {row['machine'] % 2}"
-        found.add((row["machine"], first, last))
-    assert len(found) == len(table), "a window is doubled"
-    assert found == expected
+    found = places_of(table)
+    assert len(set(found)) == len(found), "a window is doubled"
+    assert set(found) == expected
+    assert table["lb_window"].to_pylist() == [window_of(*place) for place in found]
+    assert table["lb_window_samples"].to_pylist() == [last - first + 1 for _, first, last in found]
+    assert table["site"].to_pylist() == [f"site {machine % 2}" for machine, _, _ in found]
 
 
 @pytest.mark.usefixtures("ray_cluster")
@@ -200,40 +197,24 @@ def test_windows_in_its_folder_do_not_keep_a_sink_from_being_made(tmp_path: Path
         assert not sink.open().exists
 
 
-@pytest.mark.usefixtures("ray_cluster")
 def test_windows_are_embedded_from_end_to_end(tmp_path: Path) -> None:
-    """Check, cut, read, embed, stage and commit, as a job does."""
+    """From the specification to vectors, part by part: check, cut, check the columns, read, map, embed."""
     write_source(tmp_path, sensor_table())
     job = spec(tmp_path)
-    windows = cut(job)
-    assert run_parts(job, windows) == len(expected_windows())
-    found = read_all(open_table(TableConfig(uri=job.sink.uri)))
-    items = {
-        (row["machine"], row["lb_window_start"]): Item.of(None, np.array(row["lb_window"]), None, 10)
-        for row in read_all(windows).to_pylist()
-    }
-    vectors = encode(FakeEncoder(16), list(items.values()), 16).vectors
-    got = {(row["machine"], row["lb_window_start"]): row["embedding"] for row in found.to_pylist()}
-    assert np.allclose(np.array([got[key] for key in items]), vectors, atol=1e-6)
-    assert set(found["lb_window_samples"].to_pylist()) == {20}
-
-
-def run_parts(job: EmbedJob, windows: Snapshot) -> int:
-    """What `run_embed` does with a source, done with a table of windows; returns the rows embedded."""
-    columns, model = job.columns, resolve_model(job.model, None)
-    owner = Owner(job.key, {"windows": job.key})
-    sink = open_sink(job.sink, result_schema(windows, columns, 16), owner)
-    quarantine = open_sink(job.quarantine_table, quarantine_schema(windows, columns), owner)
-    digest = model.load("cpu").info.digest
-    areas = [StagingArea(table.uri, table.folder("run"), table.stored_columns) for table in (sink, quarantine)]
-    stager = Stager(*areas, Lineage("fake", None, digest, "run", windows.version), windows.fragments)
-    embedding = Embedding(model.pack(), RowMapping.of(job), 16, Budget(), 1, "cpu")
-    account = Account(Coverage(windows.fragments))
-    for staged in run_pipeline(plan_job(windows, job.compute, resources()), windows, embedding, stager, {}):
-        account.add(staged)
-    account.coverage.check()
-    sink.commit(sink.open(), Commit(account.parts, digest, "run", windows.version, {}))
-    return account.good
+    source = open_table(job.source)
+    check_windows(source, job)
+    windows = windowed_source(job, source)
+    check_columns(windows, job.columns)
+    embed = RowEmbedder(FakeEncoder(16), 16, Budget())
+    seen = set()
+    for fragment in windows.fragments:
+        for rows in windows.read(fragment, job.columns.read, 7):
+            embedded = embed(RowMapping.of(job).items(rows))
+            assert not embedded.errors
+            items = [Item.of(None, window_of(*place), None, 10) for place in places_of(rows)]
+            assert np.allclose(embedded.vectors, encode(FakeEncoder(16), items, 16).vectors, atol=1e-6)
+            seen |= set(places_of(rows))
+    assert seen == expected_windows()
 
 
 def spec_of_numbers(folder: Path, times: list[float | None], **source: str) -> EmbedJob:
@@ -249,10 +230,18 @@ def spec_of_numbers(folder: Path, times: list[float | None], **source: str) -> E
 @pytest.mark.parametrize(
     ("windows", "fields", "fault"),
     [
-        ({"duplicates": "error"}, {}, r"site site 0, machine 2: there are two samples at .*duplicates"),
-        ({"gap": "error"}, {}, r"site site 1, machine 1: there is a gap between .*windows.gap"),
+        (
+            {"duplicates": "error"},
+            {},
+            r"site site 0, machine 2: there are two samples at 2024-01-01T00:00:00.700000 .*duplicates",
+        ),
+        (
+            {"gap": "error"},
+            {},
+            r"site site 1, machine 1: there is a gap between 2024-01-01T00:00:03.9.* and .*windows.gap",
+        ),
         ({"length": 500}, {}, "no window of 500 samples: the longest run without a gap has 100 of 499"),
-        ({}, {"sampling_rate": 1, "max_quarantined": 1}, "machine 0: samples are 100000 apart, .* should be 1e"),
+        ({}, {"sampling_rate": 1, "max_quarantined": 1}, "machine 0: samples are 0.1 s apart, .* should be 1 s"),
         ({}, {"source": "machine > 99"}, "no window of 20 samples: .* has 0 of 0"),
     ],
 )

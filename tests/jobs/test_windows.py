@@ -134,7 +134,7 @@ def test_a_last_shorter_window_is_dropped_or_kept_if_it_has_samples_of_its_own()
 
 
 def test_samples_much_faster_than_the_rate_are_an_error() -> None:
-    with pytest.raises(TableError, match=r"samples are 0.1 apart, but by the sampling_rate they should be 1"):
+    with pytest.raises(TableError, match=r"samples are 0.1 s apart, but by the sampling_rate they should be 1 s"):
         cut([place / 10 for place in range(20)])
 
 
