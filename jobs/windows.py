@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from lakebed.platform.config.windows import TICKS, WindowsConfig
+from lakebed.platform.config.windows import TICKS, TimeUnit, WindowsConfig
 from lakebed.platform.errors import TableError
 
 Times = npt.NDArray[Any]
@@ -40,10 +40,10 @@ class WindowRule:
     partial: Literal["drop", "keep"] = "drop"
     min_samples: int = 1
     ticks: int = 1
-    calendar: str | None = None
+    calendar: TimeUnit | None = None
 
     @classmethod
-    def of(cls, windows: WindowsConfig, sampling_rate: float, unit: str, calendar: bool) -> "WindowRule":
+    def of(cls, windows: WindowsConfig, sampling_rate: float, unit: TimeUnit, calendar: bool) -> "WindowRule":
         """Take the rule from a job whose times are of a unit, and dates if they are of a calendar."""
         ticks = TICKS[unit]
         length, stride = windows.samples(sampling_rate)
