@@ -1,16 +1,18 @@
 """Everything that can be wrong with a job, looked at before any work starts."""
 
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from lakebed.jobs.canaries import Canaries
 from lakebed.jobs.output import Lineage, quarantine_schema, result_schema
 from lakebed.jobs.rows import check_columns
+from lakebed.jobs.window_table import window_schema
 from lakebed.platform.config.embed import EmbedJob
 from lakebed.platform.encoder.load import Model, ModelSource, resolve_model
 from lakebed.platform.encoder.protocol import EncoderInfo, check_dimensions
 from lakebed.platform.errors import EmptyTableError
+from lakebed.platform.lake.filters import RowFilter
 from lakebed.platform.lake.fragments import Snapshot
 from lakebed.platform.lake.sink import Owner, Sink, SinkState
 from lakebed.platform.lake.tables import open_sink, open_table
@@ -46,7 +48,8 @@ class CheckedJob:
 def check_job(job: EmbedJob, registry: ModelSource | None = None) -> CheckedJob:
     """Open and check what a job names; raises a LakebedError that says what is wrong, where, and what to do."""
     snapshot = open_table(job.source)
-    check_columns(snapshot, job.columns)
+    rows = _rows_embedded(job, snapshot)
+    check_columns(rows, job.columns)
     if not snapshot.rows:
         raise EmptyTableError(
             f"{snapshot.uri}: the table has no rows", hint=f"version {snapshot.version} was read"
@@ -58,8 +61,8 @@ def check_job(job: EmbedJob, registry: ModelSource | None = None) -> CheckedJob:
     dimensions = job.dimensions or info.dimensions
     canaries = Canaries.of(encoder, job.columns, dimensions)
     owner = _owner(job, dimensions)
-    sink = open_sink(job.sink, result_schema(snapshot, job.columns, dimensions), owner)
-    quarantine = open_sink(job.quarantine_table, quarantine_schema(snapshot, job.columns), owner)
+    sink = open_sink(job.sink, result_schema(rows, job.columns, dimensions), owner)
+    quarantine = open_sink(job.quarantine_table, quarantine_schema(rows, job.columns), owner)
     return CheckedJob(
         job,
         _new_run(),
@@ -75,6 +78,15 @@ def check_job(job: EmbedJob, registry: ModelSource | None = None) -> CheckedJob:
     )
 
 
+def _rows_embedded(job: EmbedJob, source: Snapshot) -> Snapshot:
+    """The source, or a table without rows that has the columns of its windows; checks what only the job names."""
+    if job.windows:
+        return replace(source, schema=window_schema(source, job), fragments=())
+    if job.source.filter:
+        RowFilter(job.source.filter).expression(source.schema)
+    return source
+
+
 def _owner(job: EmbedJob, dimensions: int) -> Owner:
     """What makes the rows of one table comparable: source, mapping and dimensions, whatever the model."""
     description = {
@@ -84,6 +96,7 @@ def _owner(job: EmbedJob, dimensions: int) -> Owner:
         "channel_names": list(job.channel_names) if job.channel_names else None,
         "sampling_rate": job.sampling_rate,
         "dimensions": dimensions,
+        **job.rows_identity,
     }
     return Owner.of(description)
 

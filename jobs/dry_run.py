@@ -23,7 +23,7 @@ from lakebed.jobs.output import vector_array
 from lakebed.jobs.plan import Resources, plan_job
 from lakebed.jobs.rows import ItemOrError, RowMapping
 from lakebed.jobs.sampling import sample
-from lakebed.jobs.units import units_left
+from lakebed.jobs.units import whole_units
 from lakebed.platform.cluster import connected, starts_its_own
 from lakebed.platform.config.embed import EMBEDDING, ComputeConfig, EmbedJob
 from lakebed.platform.encoder.load import Device, Model
@@ -94,7 +94,7 @@ def planned_encoders(job: EmbedJob, snapshot: Snapshot) -> tuple[int, int]:
 
     Raises ConfigError when it cannot be planned on its cluster, UnreachableError when that does not answer.
     """
-    plan = plan_job(units_left(snapshot.fragments, {}), job.compute, planned_resources(job))
+    plan = plan_job(whole_units(snapshot.fragments), job.compute, planned_resources(job))
     return plan.least_actors, plan.actors
 
 

@@ -25,13 +25,17 @@ from lakebed.jobs.report import EmbedReport
 from lakebed.jobs.rows import RowMapping
 from lakebed.jobs.run_log import RunLog, run_log
 from lakebed.jobs.staging import Stager
-from lakebed.jobs.units import Unit
+from lakebed.jobs.units import Unit, whole_units
+from lakebed.jobs.window_table import windowed_source
 from lakebed.jobs.work import Surplus, UnitSignatures, Work, plan_work
 from lakebed.platform.cluster import Connection, connected
 from lakebed.platform.config.embed import EmbedJob
 from lakebed.platform.encoder.load import ModelSource
 from lakebed.platform.encoder.plan import Budget
 from lakebed.platform.errors import UnreachableError
+from lakebed.platform.lake.filters import RowFilter
+from lakebed.platform.lake.fragments import Snapshot
+from lakebed.platform.lake.pruning import select_rows
 from lakebed.platform.lake.sink import Sink
 
 if TYPE_CHECKING:
@@ -102,6 +106,7 @@ class _Running:
         self._again = again
         self._retry = retry_quarantined
         self._mapping = RowMapping.of(checked.job)
+        self._source, self._units = checked.snapshot, whole_units(())
         self._spent = {"planning": 0.0, "committing": 0.0}
 
     def run(self, watch: Watch) -> EmbedReport:
@@ -109,6 +114,7 @@ class _Running:
         with connected(self._checked.job.cluster) as connection:
             tasks = self._tasks(connection)
             with self._timed("planning"):
+                self._source, self._units = _source_of(self._checked)
                 tables = _Tables.of(self._checked)
                 work = self._work(tables, tasks)
             account = Account(Coverage(work.units))
@@ -128,6 +134,11 @@ class _Running:
                     committer.commit_last(account, *exchanges, self._checked.snapshot.version)
         return self._report(work, account, committer)
 
+    @property
+    def _rows(self) -> int:
+        """Rows of the source that the job is about."""
+        return sum(unit.rows for unit in self._units)
+
     @contextmanager
     def _timed(self, phase: str) -> Iterator[None]:
         began = time.monotonic()
@@ -146,10 +157,10 @@ class _Running:
         def compare(units: Sequence[Unit]) -> Iterator[UnitSignatures]:
             from lakebed.jobs.remote import compare_units
 
-            return compare_units(tasks, self._checked.snapshot, self._mapping, self._checked.sink.schema, units)
+            return compare_units(tasks, self._source, self._mapping, self._checked.sink.schema, units)
 
         return plan_work(
-            self._checked.snapshot,
+            self._units,
             tables.result,
             tables.quarantine,
             self._checked.job.columns,
@@ -167,7 +178,7 @@ class _Running:
             digest=checked.info.digest,
             source=checked.snapshot.uri,
             source_version=checked.snapshot.version,
-            source_rows=checked.snapshot.rows,
+            source_rows=self._rows,
             rows=work.rows,
             held=work.held,
             units=len(work.units),
@@ -202,7 +213,7 @@ class _Running:
 
         checked, job = self._checked, self._checked.job
         plan = plan_job(work.units, job.compute, resources())
-        rest = f" left of {checked.snapshot.rows:,}" if work.held else ""
+        rest = f" left of {self._rows:,}" if work.held else ""
         watcher.note("embedding", f"{work.rows:,} rows{rest} with {plan.actors} encoders on {connection.place}")
         embedding = Embedding(
             checked.model.pack(),
@@ -214,14 +225,14 @@ class _Running:
             job.compute.cache_bytes,
             checked.canaries,
         )
-        source = UnitSource(checked.snapshot, work.units, job.columns.read, plan.batch_rows)
+        source = UnitSource(self._source, work.units, job.columns.read, plan.batch_rows)
         stager = Stager(self._writer(checked.sink), self._writer(checked.quarantine), checked.lineage, work.units)
         committed = time.monotonic()
         with closing(run_pipeline(plan, source, embedding, stager, connection.variables)) as accounts:
             for staged in accounts:
                 account.add(staged)
                 watcher.advance(staged.good + staged.bad, staged.errors)
-                account.check_quarantined(job.max_quarantined, checked.snapshot.rows, work.rejected)
+                account.check_quarantined(job.max_quarantined, self._rows, work.rejected)
                 account.check_equal(job.validation.max_equal_vectors, work.rows)
                 if time.monotonic() - committed >= job.compute.commit_seconds:
                     with self._timed("committing"):
@@ -250,6 +261,7 @@ class _Running:
         began = min(account.began, ended)
         return _report(
             self._checked,
+            rows=self._rows,
             held=work.held,
             embedded=account.good,
             removed=work.removed,
@@ -266,9 +278,22 @@ class _Running:
         )
 
 
+def _source_of(checked: CheckedJob) -> tuple[Snapshot, tuple[Unit, ...]]:
+    """What is embedded: the source, its windows, or those of its rows that a filter leaves."""
+    job = checked.job
+    if job.windows:
+        windows = windowed_source(job, checked.snapshot)
+        return windows, whole_units(windows.fragments)
+    if job.source.filter:
+        selected = select_rows(checked.snapshot, RowFilter(job.source.filter))
+        return checked.snapshot, tuple(Unit(fragment, ranges) for fragment, ranges in selected)
+    return checked.snapshot, whole_units(checked.snapshot.fragments)
+
+
 def _nothing_new(checked: CheckedJob, started: float) -> EmbedReport:
     return _report(
         checked,
+        rows=checked.snapshot.rows,
         held=checked.snapshot.rows,
         embedded=0,
         removed=0,
@@ -293,7 +318,6 @@ def _report(checked: CheckedJob, **outcome: Any) -> EmbedReport:
         digest=checked.info.digest,
         source=checked.snapshot.uri,
         source_version=checked.snapshot.version,
-        rows=checked.snapshot.rows,
         sink=checked.sink.uri,
         quarantine=checked.quarantine.uri,
         dimensions=checked.dimensions,

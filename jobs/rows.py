@@ -3,12 +3,13 @@
 Pure functions on Arrow tables. A bad row becomes an InvalidItemError in its place, so its batch goes on.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
+from lakebed.jobs.texts import check_text, texts_of
 from lakebed.platform.config.embed import ColumnsConfig, EmbedJob
 from lakebed.platform.errors import InvalidItemError, TableError
 from lakebed.platform.item_columns import channels_joined, is_channel, is_series, numbers_in, series_in
@@ -37,14 +38,13 @@ class RowMapping:
 
     def items(self, rows: pa.Table) -> list[ItemOrError]:
         """Return an item or an error per row."""
-        texts: Iterator[Any] = iter([None] * len(rows))
-        if self.columns.text:
-            texts = iter(rows.column(self.columns.text).to_pylist())
-        return [self._item(text, series) for text, series in zip(texts, self._series(rows), strict=True)]
+        texts, series = texts_of(rows, self.columns), self._series(rows)
+        return [self._item(text, values) for text, values in zip(texts, series, strict=True)]
 
     def _item(self, text: Any, series: Any) -> ItemOrError:
-        if isinstance(series, InvalidItemError):
-            return series
+        for part in (text, series):
+            if isinstance(part, InvalidItemError):
+                return part
         try:
             if text is None and series is None:
                 raise InvalidItemError(f"{self._payload()} is null", code="null")
@@ -56,17 +56,32 @@ class RowMapping:
 
     def _payload(self) -> str:
         return " and ".join(
-            name for name in (self.columns.text, self.columns.series, *self.columns.channels) if name
+            name for name in (*self.columns.text_columns, self.columns.series, *self.columns.channels) if name
         )
 
     def _series(self, rows: pa.Table) -> list[Any]:
         if self.columns.series:
-            return series_in(_whole(rows.column(self.columns.series)))
+            column = _whole(rows.column(self.columns.series))
+            if self.columns.series_layout == "channels_first":
+                return series_in(column)
+            return [_turned(series) for series in series_in(column, part="sample")]
         if self.columns.channels:
             names = self.columns.channels
             channels = [numbers_in(_whole(rows.column(name))) for name in names]
             return [channels_joined(names, values) for values in zip(*channels, strict=True)]
         return [None] * len(rows)
+
+
+def _turned(series: Any) -> Any:
+    """Return a series of samples x channels as channels x samples; one of a single channel is what it is."""
+    if isinstance(series, np.ndarray):
+        return series.T
+    if isinstance(series, list) and series:
+        place = next(place for place, sample in enumerate(series) if len(sample) != len(series[0]))
+        return InvalidItemError(
+            f"sample 0 has {len(series[0])} channels, sample {place} has {len(series[place])}", code="ragged"
+        )
+    return series
 
 
 def _whole(column: pa.ChunkedArray) -> pa.Array:
@@ -77,10 +92,8 @@ def check_columns(snapshot: Snapshot, columns: ColumnsConfig) -> None:
     """Raise ColumnNotFoundError or TableError unless the table has these columns, of fitting types."""
     for name in columns.copied:
         snapshot.field(name)
-    if columns.text:
-        kind = snapshot.field(columns.text).type
-        if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
-            raise _wrong_type(snapshot, columns.text, kind, "text")
+    if columns.template:
+        check_text(snapshot, columns.template)
     if columns.series:
         kind = snapshot.field(columns.series).type
         if not is_series(kind):

@@ -5,7 +5,7 @@ positions are held, not how that was found out.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lakebed.jobs.ranges import NONE, Ranges, count, first_overlap, joined, without
 from lakebed.platform.errors import CommitError
@@ -34,15 +34,21 @@ class Unit:
         return self.fragment.size * self.rows // max(1, self.fragment.rows)
 
 
-def units_left(fragments: Sequence[Fragment], held: Held) -> tuple[Unit, ...]:
-    """Units for all that is not held yet."""
-    units = (Unit(fragment, without(_whole(fragment), held.get(fragment.file, NONE))) for fragment in fragments)
-    return tuple(unit for unit in units if unit.todo)
+def whole_units(fragments: Sequence[Fragment]) -> tuple[Unit, ...]:
+    """Units for every row of a table."""
+    whole = (Unit(part, ((part.start, part.start + part.rows),)) for part in fragments)
+    return tuple(unit for unit in whole if unit.rows)
 
 
-def files_gone(fragments: Sequence[Fragment], held: Held) -> frozenset[str]:
+def units_left(units: Sequence[Unit], held: Held) -> tuple[Unit, ...]:
+    """What is not held yet of units."""
+    left = (replace(unit, todo=without(unit.todo, held.get(unit.fragment.file, NONE))) for unit in units)
+    return tuple(unit for unit in left if unit.todo)
+
+
+def files_gone(units: Sequence[Unit], held: Held) -> frozenset[str]:
     """Files that rows are held of and the source does not have."""
-    return frozenset(held) - {fragment.file for fragment in fragments}
+    return frozenset(held) - {unit.fragment.file for unit in units}
 
 
 def all_held(parts: Sequence[Held], uri: str) -> Held:
@@ -63,7 +69,3 @@ def _disjoint(uri: str, file: str, ranges: list[tuple[int, int]]) -> Ranges:
             hint="remove the table, or restore an earlier version of it",
         )
     return found
-
-
-def _whole(fragment: Fragment) -> Ranges:
-    return ((fragment.start, fragment.start + fragment.rows),)

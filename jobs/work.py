@@ -60,7 +60,7 @@ class Work:
 
 
 def plan_work(
-    source: Snapshot,
+    source: Sequence[Unit],
     result: HeldRows,
     rejected: HeldRows,
     columns: ColumnsConfig,
@@ -69,29 +69,29 @@ def plan_work(
     again: bool = False,
     retry: bool = False,
 ) -> Work:
-    """Tell what is left to do; raises CommitError when the tables hold a row twice.
+    """Tell what is left to do of the units of a source; raises CommitError when the tables hold a row twice.
 
     `again` replaces all that is held; `retry` tries again what is held as bad.
     """
     held = all_held([*result.parts, *rejected.parts], result.snapshot.uri)
     if again:
-        units = tuple(replace(unit, held_back=True) for unit in units_left(source.fragments, {}))
+        units = tuple(replace(unit, held_back=True) for unit in source)
         return Work(units, 0, 0, _everything(result), _everything(rejected))
-    units = units_left(source.fragments, held)
-    gone = files_gone(source.fragments, held)
+    units = units_left(source, held)
+    gone = files_gone(source, held)
     bad = sum(_rows_outside(part, gone) for part in rejected.parts)
     if gone:
         work = _compared(units, gone, result, rejected, columns, compare, bad)
     else:
-        work = Work(units, source.rows - sum(unit.rows for unit in units), bad)
+        work = Work(units, sum(unit.rows for unit in source) - sum(unit.rows for unit in units), bad)
     return _with_retries(work, source, rejected) if retry else work
 
 
-def _with_retries(work: Work, source: Snapshot, rejected: HeldRows) -> Work:
+def _with_retries(work: Work, source: Sequence[Unit], rejected: HeldRows) -> Work:
     """Add what is held as bad; it takes its own place in the last commit."""
     retried = []
     bad = all_held(rejected.parts, rejected.snapshot.uri)
-    for fragment in source.fragments:
+    for fragment in (unit.fragment for unit in source):
         todo = within(bad.get(fragment.file, NONE), fragment.start, fragment.start + fragment.rows)
         retried += [Unit(fragment, todo, held_back=True)] if todo else []
     count = sum(unit.rows for unit in retried)

@@ -11,10 +11,12 @@ from typing import Any, Final, Self
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from lakebed.platform.config.embed import ColumnsConfig
 from lakebed.platform.errors import ColumnNotFoundError, ConfigError, InvalidItemError, TableError
 from lakebed.platform.items import Item, placed
+from lakebed.platform.text_template import TextTemplate
 
 _SERIES_NAMES: Final = ("time_series", "series")
 _FURTHER_NAMES: Final = ("channel_names", "sampling_rate")
@@ -40,7 +42,10 @@ class ItemColumns:
         if unknown:
             raise ConfigError(f"columns: no such field: {sorted(unknown)[0]!r}", hint="text, series, channels")
         config = ColumnsConfig.parse(dict(names), where="columns")
-        columns = cls(config.text, config.series, config.channels)
+        text = None if config.text is None else TextTemplate.parse(config.text).column
+        if config.text is not None and text is None:
+            raise ConfigError(f"columns: text: {config.text!r} names no column", hint="templates are for jobs")
+        columns = cls(text, config.series, config.channels)
         columns.check(schema)
         return columns
 
@@ -122,6 +127,8 @@ class ItemColumns:
 def numbers_in(column: pa.Array) -> list[Any]:
     """Return each row's list of numbers as an array, or None; a null number becomes NaN. Copies nothing else."""
     values, bounds, absent = _lists(column)
+    if pa.types.is_decimal(values.type):
+        values = values.cast(pa.float64())
     numbers = values.to_numpy(zero_copy_only=False)
     return [
         None if missing else numbers[start:stop]
@@ -129,8 +136,11 @@ def numbers_in(column: pa.Array) -> list[Any]:
     ]
 
 
-def series_in(column: pa.Array) -> list[Any]:
-    """Return each row's series: an array of channels x samples, a ragged list of arrays, an error, or None."""
+def series_in(column: pa.Array, part: str = "channel") -> list[Any]:
+    """Return each row's series: an array of channels x samples, a ragged list of arrays, an error, or None.
+
+    `part` is what one inner list is, for errors.
+    """
     if isinstance(column.type, pa.FixedShapeTensorType):
         return _tensors(column)
     if not is_list(column.type.value_type):
@@ -138,7 +148,7 @@ def series_in(column: pa.Array) -> list[Any]:
     values, bounds, absent = _lists(column)
     channels = numbers_in(values)
     return [
-        None if missing else _stacked(channels[start:stop])
+        None if missing else _stacked(channels[start:stop], part)
         for start, stop, missing in zip(bounds, bounds[1:], absent, strict=False)
     ]
 
@@ -150,10 +160,10 @@ def _tensors(column: Any) -> list[Any]:
     return [tensor if tensor is None or order is None else tensor.transpose(order) for tensor in shaped]
 
 
-def _stacked(channels: list[Any]) -> Any:
+def _stacked(channels: list[Any], part: str = "channel") -> Any:
     if any(channel is None for channel in channels):
         place = next(place for place, channel in enumerate(channels) if channel is None)
-        return InvalidItemError(f"channel {place} is null", code="null_channel")
+        return InvalidItemError(f"{part} {place} is null", code="null_channel")
     if channels and len({len(channel) for channel in channels}) == 1:
         return np.stack(channels)
     return channels
@@ -172,11 +182,13 @@ def channels_joined(names: Sequence[str], values: Sequence[Any]) -> Any:
 def _lists(column: pa.Array) -> tuple[pa.Array, npt.NDArray[Any], npt.NDArray[Any]]:
     """Take lists of any kind apart: their values end to end, n + 1 bounds in them, and which of n are null."""
     kind = column.type
-    has_offsets = pa.types.is_list(kind) or pa.types.is_large_list(kind)
-    lists = column if has_offsets else column.cast(pa.large_list(kind.value_type))
-    offsets = lists.offsets.to_numpy()
-    values = lists.values.slice(offsets[0], offsets[-1] - offsets[0])  # a batch is a slice of a larger block
-    return values, offsets - offsets[0], lists.is_null().to_numpy(zero_copy_only=False)
+    absent = column.is_null().to_numpy(zero_copy_only=False)
+    if not (pa.types.is_list(kind) or pa.types.is_large_list(kind)):
+        lengths = pc.fill_null(pc.list_value_length(column), 0).to_numpy(zero_copy_only=False)
+        return column.flatten(), np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]), absent
+    offsets = column.offsets.to_numpy()
+    values = column.values.slice(offsets[0], offsets[-1] - offsets[0])  # a batch is a slice of a larger block
+    return values, offsets - offsets[0], absent
 
 
 def is_text(kind: pa.DataType) -> bool:
@@ -199,7 +211,12 @@ def is_list(kind: pa.DataType) -> bool:
 
 def is_channel(kind: pa.DataType) -> bool:
     """Whether values of a type are lists of numbers."""
-    return is_list(kind) and (pa.types.is_integer(kind.value_type) or pa.types.is_floating(kind.value_type))
+    return is_list(kind) and is_numeric(kind.value_type)
+
+
+def is_numeric(kind: pa.DataType) -> bool:
+    """Whether values of a type are real numbers."""
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind))
 
 
 def is_series(kind: pa.DataType) -> bool:

@@ -14,6 +14,10 @@ from lakebed.platform.config.base import Config
 from lakebed.platform.config.cluster import ClusterConfig
 from lakebed.platform.config.iceberg import is_iceberg
 from lakebed.platform.config.storage import SinkConfig, TableConfig, normal_uri
+from lakebed.platform.config.windows import WINDOW_COLUMNS, WINDOW_SERIES, WindowsConfig, columns_of_windows
+from lakebed.platform.errors import ConfigError
+from lakebed.platform.filter_text import parse_filter
+from lakebed.platform.text_template import TextTemplate
 
 _ACTORS: Final = re.compile(r"(\d+)(?:-(\d+))?")
 
@@ -28,14 +32,37 @@ def _share(value: Any) -> Any:
     return value
 
 
+class SourceConfig(TableConfig):
+    """A table to embed, or some of its rows."""
+
+    filter: str | None = None
+    """Which rows, such as `site == 'north' and year >= 2024`. Default: all."""
+
+    @field_validator("filter")
+    @classmethod
+    def _can_be_read(cls, text: str | None) -> str | None:
+        try:
+            if text is not None:
+                parse_filter(text)
+        except ConfigError as error:
+            raise ValueError(str(error)) from None
+        return text
+
+
 class ColumnsConfig(Config):
     """Which columns make an item, and which travel along."""
 
     text: str | None = None
-    """Column of text."""
+    """Column of text, or a text made of several: `"{site}: {note}"`, numbers and dates as in `{level:.2f}`."""
+
+    null_text: str | None = None
+    """What stands in a text made of several columns for one that is null. Default: such a row is an error."""
 
     series: str | None = None
     """Column of time series, one per row: a list of channels, each a list of numbers; or one list of numbers."""
+
+    series_layout: Literal["channels_first", "samples_first"] = "channels_first"
+    """Whether a series is a list of channels, or a list of samples that each have a number per channel."""
 
     channels: tuple[str, ...] = ()
     """Columns that each hold one channel, a list of numbers; instead of `series`."""
@@ -46,6 +73,13 @@ class ColumnsConfig(Config):
     keep: tuple[str, ...] = ()
     """Further columns to copy to the result."""
 
+    @field_validator("text")
+    @classmethod
+    def _is_a_template(cls, text: str | None) -> str | None:
+        if text is not None:
+            TextTemplate.parse(text)
+        return text
+
     @model_validator(mode="after")
     def _makes_an_item(self) -> Self:
         if self.series and self.channels:
@@ -54,11 +88,26 @@ class ColumnsConfig(Config):
             raise ValueError("nothing to embed: name a `text`, a `series` or `channels` column")
         copied = self.copied
         for name in copied:
-            if name.startswith(RESERVED_PREFIX) or name == EMBEDDING:
+            reserved = name.startswith(RESERVED_PREFIX) and name not in WINDOW_COLUMNS
+            if reserved or name == EMBEDDING:
                 raise ValueError(f"column {name!r} cannot be copied: the result has its own column of that name")
         if len(set(copied)) != len(copied) or len(set(self.channels)) != len(self.channels):
             raise ValueError("a column is named twice")
+        if self.series_layout == "samples_first" and not self.series:
+            raise ValueError("series_layout is given, but no series column")
+        if self.null_text is not None and (self.template is None or not self.template.fields):
+            raise ValueError("null_text is given, but text is not made of several columns")
         return self
+
+    @property
+    def template(self) -> TextTemplate | None:
+        """How the text is made; raises ValueError when `text` is no template."""
+        return None if self.text is None else TextTemplate.parse(self.text)
+
+    @property
+    def text_columns(self) -> tuple[str, ...]:
+        """Columns that the text is made of."""
+        return self.template.columns if self.template else ()
 
     @property
     def copied(self) -> tuple[str, ...]:
@@ -68,7 +117,7 @@ class ColumnsConfig(Config):
     @property
     def read(self) -> tuple[str, ...]:
         """Columns that must be read, each once."""
-        payload = [name for name in (self.text, self.series, *self.channels) if name]
+        payload = [name for name in (*self.text_columns, self.series, *self.channels) if name]
         return tuple(dict.fromkeys((*payload, *self.copied)))
 
 
@@ -151,8 +200,11 @@ class ValidationConfig(Config):
 class EmbedJob(Config):
     """One embedding job: what to read, how rows become items, with which model, and where vectors go."""
 
-    source: TableConfig
+    source: SourceConfig
     """Table to embed; its version is pinned when the job starts."""
+
+    windows: WindowsConfig | None = None
+    """How a source of one row per sample is cut into windows; then `columns` may give a text at most."""
 
     columns: ColumnsConfig
     """Which columns make an item."""
@@ -194,6 +246,14 @@ class EmbedJob(Config):
     experiment: str | None = "lakebed-embed"
     """MLflow experiment that gets a run per job; null keeps the job out of MLflow."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _windows_are_embedded(cls, values: Any) -> Any:
+        windows = values.get("windows") if isinstance(values, dict) else None
+        if not isinstance(windows, dict):
+            return values
+        return {**values, "columns": columns_of_windows(values.get("columns"), windows.get("entity"))}
+
     @field_validator("max_quarantined", mode="before")
     @classmethod
     def _share(cls, value: Any) -> Any:
@@ -216,7 +276,26 @@ class EmbedJob(Config):
             raise ValueError("quarantine has the sink's format: both iceberg:NAMESPACE.TABLE, or neither")
         if len({self.source.uri, self.sink.uri, self.quarantine_table.uri}) < 3:
             raise ValueError("source, sink and quarantine must be three different tables")
+        if self.windows is not None:
+            self._check_windows(self.windows)
         return self
+
+    def _check_windows(self, windows: WindowsConfig) -> None:
+        if self.sampling_rate is None:
+            raise ValueError("windows need the sampling_rate: gaps and durations are told by it")
+        windows.samples(self.sampling_rate)
+        columns = self.columns
+        if (columns.series, columns.channels, columns.series_layout) != (WINDOW_SERIES, (), "channels_first"):
+            raise ValueError("windows make the series: name its columns in windows.channels, not in columns")
+        if columns.keys != windows.entity or not set(columns.keep) <= set(WINDOW_COLUMNS):
+            raise ValueError("windows make the keys: name them in windows.entity; a window has no other columns")
+        others = sorted(set(columns.text_columns) - set(windows.entity))
+        if others:
+            raise ValueError(f"columns.text: a window has no {others[0]!r}, only its entity columns")
+        if self.channel_names and len(self.channel_names) != len(windows.channels):
+            raise ValueError(
+                f"{len(self.channel_names)} channel_names for {len(windows.channels)} windows.channels"
+            )
 
     @property
     def quarantine_table(self) -> SinkConfig:
@@ -234,4 +313,12 @@ class EmbedJob(Config):
             "channel_names": self.channel_names,
             "sampling_rate": self.sampling_rate,
         }
+        identity |= self.rows_identity
         return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:32]
+
+    @property
+    def rows_identity(self) -> dict[str, Any]:
+        """What says which rows there are, beside the table: filter and windows, where there are any."""
+        windows = self.windows and self.windows.model_dump(mode="json", exclude_defaults=True, exclude={"folder"})
+        given = {"filter": self.source.filter, "windows": windows}
+        return {name: value for name, value in given.items() if value}

@@ -4,6 +4,7 @@ What every format comes down to here; one with files of its own brings its reade
 its files.
 """
 
+import io
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ import pyarrow.parquet as pq
 
 from lakebed.platform.errors import ColumnNotFoundError, TableError
 from lakebed.platform.lake.storage import filesystem, inner_path, join, store_errors
+from lakebed.platform.lake.tensors import has_fixed_lists, plain_column
 
 FRAGMENT_BYTES: Final = 128 * 1024**2
 _FOOTERS_AT_ONCE: Final = 16
@@ -104,12 +106,15 @@ def _read_parquet(table: str, fragment: Fragment, schema: pa.Schema, batch_rows:
     uri = join(table, fragment.path)
     with store_errors(uri), filesystem(uri).open(inner_path(uri), "rb") as file:
         parquet = pq.ParquetFile(file)
+        written = parquet.schema_arrow
         names = {name: fragment.names.get(name, name) for name in schema.names}
-        stored = [name for name in names.values() if name in parquet.schema_arrow.names]
+        stored = [name for name in names.values() if name in written.names]
+        if any(has_fixed_lists(written.field(name).type) for name in stored):
+            parquet = pq.ParquetFile(file, metadata=without_arrow_types(parquet.metadata))
         groups = fragment.row_groups or tuple(range(parquet.num_row_groups))
         batches = parquet.iter_batches(batch_rows, row_groups=list(groups), columns=stored, use_threads=False)
         for batch in batches:
-            yield _conform(batch, schema, names, fragment.constants)
+            yield _conform(batch, written, schema, names, fragment.constants)
 
 
 def read_all(snapshot: Snapshot, columns: Sequence[str] | None = None) -> pa.Table:
@@ -176,15 +181,30 @@ def _cut_row_groups(file: DataFile, footer: pq.FileMetaData) -> Iterator[Fragmen
             start, rows, groups = start + rows, 0, []
 
 
+def without_arrow_types(footer: pq.FileMetaData) -> pq.FileMetaData:
+    """Return a footer that does not say which Arrow types the columns had: fixed-size lists are lists then.
+
+    Arrow's reader fails on a fixed-size list that is null ("Expected all lists to be of size"), and with it on the
+    whole file; as a list it reads it well. There is no option for this, so the remark's name is changed.
+    """
+    written = io.BytesIO()
+    footer.write_metadata_file(written)
+    return pq.read_metadata(io.BytesIO(written.getvalue().replace(b"ARROW:schema", b"arrow_schema")))
+
+
 def _conform(
-    batch: pa.RecordBatch, schema: pa.Schema, names: Mapping[str, str | None], constants: Mapping[str, Any]
+    batch: pa.RecordBatch,
+    written: pa.Schema,
+    schema: pa.Schema,
+    names: Mapping[str, str | None],
+    constants: Mapping[str, Any],
 ) -> pa.Table:
     """Give a batch the table's columns and types: constants of its file, nulls where the file is older."""
     columns = []
     for wanted in schema:
-        if names[wanted.name] in batch.schema.names:
-            column = batch.column(names[wanted.name])
-            columns.append(column if column.type == wanted.type else column.cast(wanted.type))
+        name = names[wanted.name]
+        if name in batch.schema.names:
+            columns.append(plain_column(batch.column(name), written.field(name), wanted.type))
         else:
             value = pa.scalar(constants.get(wanted.name)).cast(wanted.type)
             columns.append(pa.repeat(value, len(batch)))

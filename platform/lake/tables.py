@@ -1,6 +1,7 @@
 """Tables by reference: find the format, open for reading, open for writing."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from importlib.util import find_spec
 from typing import Final
 
@@ -14,6 +15,7 @@ from lakebed.platform.lake.fragments import Snapshot
 from lakebed.platform.lake.parquet import ParquetSink, has_manifest, open_parquet, parquet_sink_at
 from lakebed.platform.lake.sink import SLOT_COLUMN, Owner, Sink
 from lakebed.platform.lake.storage import exists, join, require_store, store_errors
+from lakebed.platform.lake.tensors import plain_schema
 
 
 def is_lance(uri: str) -> bool:
@@ -44,7 +46,8 @@ def open_table(table: TableConfig) -> Snapshot:
         from lakebed.platform.lake.lance import open_lance
 
         return open_lance(table.uri, table.version)
-    return open_delta(table.uri, table.version) if kind == "delta" else open_parquet(table.uri, table.version)
+    snapshot = open_delta(table.uri, table.version) if kind == "delta" else open_parquet(table.uri, table.version)
+    return replace(snapshot, schema=plain_schema(snapshot.schema))
 
 
 def _format_at(uri: str) -> TableFormat:

@@ -144,3 +144,44 @@ def test_a_column_of_another_type_is_named(tmp_path: Path, columns: dict[str, An
 def test_an_unknown_column_is_named(tmp_path: Path, columns: dict[str, Any]) -> None:
     with pytest.raises(ColumnNotFoundError, match="no column 'nope'"):
         check_columns(snapshot(tmp_path), ColumnsConfig(**columns))
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pa.list_(pa.list_(pa.float16())),
+        pa.list_(pa.list_(pa.decimal128(8, 2))),
+        pa.large_list(pa.list_(pa.uint64())),
+        pa.list_view(pa.large_list_view(pa.float32())),
+        pa.list_(pa.list_(pa.decimal256(40, 1), 3), 2),
+    ],
+)
+def test_numbers_of_every_kind_become_channels_x_samples(kind: pa.DataType) -> None:
+    rows = [[[1, 2, 3], [4, 5, 6]], None, [[7, 8, 9], [1, 1, 1]]]
+    found = items({"series": "s"}, pa.table({"s": pa.array(rows, kind)}))
+    assert codes(found) == [None, "null", None]
+    assert [item.series.tolist() for item in found if isinstance(item, Item) and item.series is not None] == [
+        rows[0],
+        rows[2],
+    ]
+
+
+def test_series_of_samples_x_channels_are_turned() -> None:
+    rows = [[[1.0, 4.0], [2.0, 5.0], [3.0, 6.0]], [[1.0, 2.0], [3.0]], None, [[1.0], None]]
+    columns = {"series": "s", "series_layout": "samples_first"}
+    found = items(columns, pa.table({"s": pa.array(rows, SERIES)}))
+    assert isinstance(found[0], Item)
+    assert found[0].series is not None
+    assert found[0].series.tolist() == [[1, 2, 3], [4, 5, 6]]
+    assert codes(found) == [None, "ragged", "null", "null_channel"]
+    assert [str(item) for item in found[1:4:2]] == [
+        "sample 0 has 2 channels, sample 1 has 1",
+        "sample 1 is null",
+    ]
+
+
+def test_a_flat_list_is_one_channel_whatever_the_layout() -> None:
+    (item,) = items({"series": "s", "series_layout": "samples_first"}, pa.table({"s": [[1.0, 2.0]]}))
+    assert isinstance(item, Item)
+    assert item.series is not None
+    assert item.series.tolist() == [[1, 2]]

@@ -38,6 +38,14 @@ def test_the_least_job_has_a_default_for_the_rest() -> None:
         ({"compute": {"actors": 0}}, "greater than or equal to 1"),
         ({"compute": {"actors": "8-2"}}, "8 is above 2"),
         ({"columns": {"channels": ["x", "y"]}, "channel_names": ["x"]}, "1 channel_names for 2"),
+        ({"columns": {"text": "{site"}}, "columns.text: .*is no template"),
+        ({"columns": {"text": "note", "null_text": ""}}, "null_text is given"),
+        ({"columns": {"text": "note", "series_layout": "samples_first"}}, "no series column"),
+        ({"columns": {"series": "s", "series_layout": "rows"}}, "columns.series_layout"),
+        (
+            {"source": {"uri": "/a", "filter": "site == north"}},
+            "source.filter: filter 'site == north' cannot be read",
+        ),
     ],
 )
 def test_a_wrong_field_is_named(fields: dict[str, Any], fault: str) -> None:
@@ -55,6 +63,22 @@ def test_options_override_the_file_and_leave_the_rest(tmp_path: Path) -> None:
     path.write_text("{source: {uri: /a, version: 3}, columns: {text: note}, sink: {uri: /b}, dimensions: 8}")
     merged = read_job(path, {"source": {"uri": "/c", "version": None}, "dimensions": 16, "columns": {"keys": []}})
     assert (merged.source.uri, merged.source.version, merged.dimensions) == ("/c", 3, 16)
+
+
+def test_a_filter_and_the_lengths_of_windows_may_be_options(tmp_path: Path) -> None:
+    path = tmp_path / "job.yaml"
+    path.write_text(
+        "{source: {uri: /a}, sink: {uri: /b}, sampling_rate: 10, "
+        "windows: {entity: [id], time: t, channels: [x], length: 5}}"
+    )
+    merged = read_job(path, {"source": {"filter": "x > 1"}, "windows": {"length": "2s", "stride": "10"}})
+    assert merged.windows is not None
+    assert (merged.source.filter, merged.windows.samples(10)) == ("x > 1", (20, 10))
+
+
+def test_what_says_nothing_of_rows_leaves_the_key_of_a_job_as_it_was() -> None:
+    assert job().rows_identity == {}
+    assert job(source={"uri": "/a", "filter": "x > 1"}).key != job().key
 
 
 def test_a_file_that_is_no_mapping_is_an_error(tmp_path: Path) -> None:

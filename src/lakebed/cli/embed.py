@@ -31,6 +31,9 @@ def embed(
     source_version: int | None = typer.Option(
         None, help="Version to read. Default: the newest.", rich_help_panel=_TABLE
     ),
+    source_filter: str | None = typer.Option(
+        None, "--filter", help="Rows to read: site == 'north' and year >= 2024.", rich_help_panel=_TABLE
+    ),
     sink: str | None = typer.Option(None, help="Table of vectors to write.", rich_help_panel=_TABLE),
     sink_format: str | None = typer.Option(None, help="delta, parquet, iceberg or lance.", rich_help_panel=_TABLE),
     sink_catalog: str | None = typer.Option(
@@ -42,7 +45,9 @@ def embed(
     max_quarantined: str | None = typer.Option(
         None, help="Share of such rows that is allowed: 0.1 or 10%.", rich_help_panel=_TABLE
     ),
-    text: str | None = typer.Option(None, help="Column of text.", rich_help_panel=_COLUMNS),
+    text: str | None = typer.Option(
+        None, help='Column of text, or one made of several: "{site}: {note}".', rich_help_panel=_COLUMNS
+    ),
     series: str | None = typer.Option(None, help="Column of channels x samples.", rich_help_panel=_COLUMNS),
     channel: list[str] | None = typer.Option(
         None, help="Column of one channel; repeatable.", rich_help_panel=_COLUMNS
@@ -57,6 +62,12 @@ def embed(
         None, help="Name of a channel, in order; repeatable.", rich_help_panel=_COLUMNS
     ),
     sampling_rate: float | None = typer.Option(None, help="Samples per second.", rich_help_panel=_COLUMNS),
+    window_length: str | None = typer.Option(
+        None, help="Samples or duration of a window; the file names its columns.", rich_help_panel=_COLUMNS
+    ),
+    window_stride: str | None = typer.Option(
+        None, help="From one window's start to the next. Default: their length.", rich_help_panel=_COLUMNS
+    ),
     model: str | None = typer.Option(None, help="Model reference. Default: lakebed-embed."),
     dimensions: int | None = typer.Option(None, help="Length of the vectors. Default: the model's."),
     max_equal_vectors: str | None = typer.Option(
@@ -101,8 +112,10 @@ def embed(
             "format": source_format,
             "catalog": source_catalog,
             "version": source_version,
+            "filter": source_filter,
         },
         "columns": {"text": text, "series": series, "channels": channel, "keys": key, "keep": keep},
+        "windows": {"length": window_length, "stride": window_stride},
         "sink": {"uri": sink, "format": sink_format, "catalog": sink_catalog},
         "model": model,
         "dimensions": dimensions,

@@ -1,0 +1,155 @@
+"""Where windows are kept between runs: data files, and a manifest that is written last. Whole, or not there.
+
+Layout, under `<sink>/_lakebed/windows/<digest>/`:
+
+    windows.json                            which files, how many windows, of which table and version
+    <attempt>/part-00007-….parquet          what one attempt wrote
+
+The digest names the source at its version, the filter and how windows are cut: what is there is right for ever.
+Of two attempts at once one gets the manifest, and both use what it names. Knows nothing of how windows are made.
+"""
+
+import base64
+import hashlib
+import json
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import Any, Final, Self
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from lakebed.platform.config.embed import EmbedJob
+from lakebed.platform.config.windows import WINDOW_SERIES
+from lakebed.platform.errors import TableError
+from lakebed.platform.lake.fragments import DataFile, Snapshot, fragments_of
+from lakebed.platform.lake.storage import (
+    create_file,
+    exists,
+    filesystem,
+    inner_path,
+    join,
+    read_bytes,
+    remove_folder,
+    store_errors,
+)
+
+FORMAT: Final = "lakebed-windows-1"
+_MANIFEST: Final = "windows.json"
+_FOLDER: Final = ("_lakebed", "windows")
+
+
+@dataclass(frozen=True)
+class WindowPart:
+    """A data file of windows. `path` is relative to the store."""
+
+    path: str
+    rows: int
+    size: int
+
+
+@dataclass(frozen=True)
+class WindowStore:
+    """A place for the windows of one source version, cut one way; `identity` says of what."""
+
+    uri: str
+    identity: dict[str, Any]
+
+    @classmethod
+    def of(cls, job: EmbedJob, snapshot: Snapshot) -> Self:
+        """Find the place for a job's windows of a source."""
+        identity = {
+            "format": FORMAT,
+            "source": job.source.uri,
+            "version": snapshot.version,
+            "sampling_rate": job.sampling_rate,
+            "filter": job.source.filter,
+            "windows": job.windows and job.windows.model_dump(mode="json", exclude={"folder"}),
+        }
+        digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:32]
+        folder = (job.windows and job.windows.folder) or join(job.sink.uri, *_FOLDER)
+        return cls(join(folder, digest), identity)
+
+    def opened(self, version: str) -> Snapshot | None:
+        """Return the windows as a table at the source's version, or None when they are not there whole."""
+        place = join(self.uri, _MANIFEST)
+        with store_errors(self.uri):
+            if not exists(place):
+                return None
+            manifest = json.loads(read_bytes(place))
+            if manifest.get("identity") != self.identity:
+                raise TableError(f"{place}: not the windows of this job", hint="remove the folder")
+            files = [DataFile(part["path"], part["size"], part["rows"]) for part in manifest["parts"]]
+            schema = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(manifest["schema"])))
+            return Snapshot(self.uri, "parquet", version, schema, fragments_of(self.uri, files))
+
+    @contextmanager
+    def attempt(self) -> Iterator[str]:
+        """Name a folder for one attempt's parts; what it wrote is removed when it fails."""
+        folder = uuid.uuid4().hex
+        try:
+            yield folder
+        except BaseException:
+            with store_errors(self.uri):
+                remove_folder(join(self.uri, folder))
+            raise
+
+    def publish(self, folder: str, parts: Sequence[WindowPart], schema: pa.Schema) -> None:
+        """Make an attempt's parts the windows; of an attempt that comes second the parts are removed."""
+        manifest = {
+            "identity": self.identity,
+            "windows": sum(part.rows for part in parts),
+            "schema": base64.b64encode(schema.serialize().to_pybytes()).decode(),
+            "parts": [asdict(part) for part in sorted(parts, key=lambda part: part.path)],
+        }
+        with store_errors(self.uri):
+            try:
+                create_file(join(self.uri, _MANIFEST), json.dumps(manifest, indent=1).encode())
+            except FileExistsError:
+                remove_folder(join(self.uri, folder))
+
+
+class PartWriter:
+    """Writes windows to one data file, in row groups of about `group_values` numbers, which bound its memory."""
+
+    def __init__(self, store_uri: str, path: str, schema: pa.Schema, group_values: int) -> None:
+        self._uri = join(store_uri, path)
+        self._path = path
+        self._schema = schema
+        self._group_values = group_values
+        self._waiting: list[pa.Table] = []
+        self._values = self._rows = 0
+        self._file: Any = None
+        self._writer: pq.ParquetWriter | None = None
+
+    def add(self, windows: pa.Table, values: int) -> None:
+        """Take windows that hold so many numbers."""
+        self._waiting.append(windows)
+        self._values += values
+        if self._values >= self._group_values:
+            self._flush()
+
+    def close(self) -> WindowPart | None:
+        """Finish the file; None when there was nothing to write."""
+        self._flush()
+        if self._writer is None:
+            return None
+        self._writer.close()
+        size = self._file.tell()
+        self._file.close()
+        return WindowPart(self._path, self._rows, size)
+
+    def _flush(self) -> None:
+        if not self._waiting:
+            return
+        table = pa.concat_tables(self._waiting)
+        with store_errors(self._uri):
+            if self._writer is None:
+                self._file = filesystem(self._uri).open(inner_path(self._uri), "wb")
+                coded = [name for name in self._schema.names if name != WINDOW_SERIES]
+                self._writer = pq.ParquetWriter(self._file, self._schema, compression="zstd", use_dictionary=coded)
+            self._writer.write_table(table, row_group_size=max(1, len(table)))
+        self._rows += len(table)
+        self._waiting, self._values = [], 0
