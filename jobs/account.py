@@ -3,12 +3,18 @@
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Final
 
 from lakebed.jobs.coverage import Coverage
 from lakebed.jobs.encoding import NORM_TOLERANCE
 from lakebed.jobs.staging import Staged, StagedRows
 from lakebed.platform.errors import CommitError, TooManyBadRowsError
 from lakebed.platform.lake.parts import Part
+
+_GO_ON: Final = (
+    "mend the source, or allow more with max_quarantined, and run again: it goes on; with other `columns`, write to "
+    "another sink"
+)
 
 
 @dataclass
@@ -72,13 +78,22 @@ class Account:
         """Everything that is staged and not committed."""
         return self.pending, self.held_back
 
-    def check_quarantined(self, limit: float, rows: int, before: int = 0) -> None:
-        """Raise TooManyBadRowsError once more than a share `limit` of all `rows` is bad; `before` were already."""
+    def check_quarantined(self, limit: float, rows: int, before: int = 0, commits: int = 0) -> None:
+        """Raise TooManyBadRowsError once more than a share `limit` of all `rows` is bad; `before` were already.
+
+        `commits` is how many the run has made, which stay.
+        """
         if self.bad + before <= limit * rows:
             return
         reasons = ", ".join(f"{count:,} {code}" for code, count in self.errors.most_common(3))
         raise TooManyBadRowsError(
             f"{self.bad:,} of {self.good + self.bad:,} rows cannot be embedded: {reasons}; at most {limit:.4g} of "
-            f"{rows:,} may be; nothing more was committed; for example: {self.example}",
-            hint="check `columns`, or allow more with max_quarantined",
+            f"{rows:,} may be; {_stays(commits)}; for example: {self.example}",
+            hint=_GO_ON if commits else "check `columns`, or allow more with max_quarantined",
         )
+
+
+def _stays(commits: int) -> str:
+    if not commits:
+        return "nothing was committed"
+    return f"what this run has committed ({commits:,} commit{'s' if commits > 1 else ''}) stays, nothing more was"

@@ -187,7 +187,9 @@ class _Running:
                 account.add(staged)
                 watcher.advance(staged.good + staged.bad, staged.bad)
                 self._log.advance(staged.good + staged.bad)
-                account.check_quarantined(job.max_quarantined, checked.snapshot.rows, work.rejected)
+                account.check_quarantined(
+                    job.max_quarantined, checked.snapshot.rows, work.rejected, len(committer.commits)
+                )
                 if time.monotonic() - committed >= job.compute.commit_seconds:
                     with self._timed("committing"):
                         committer.commit_some(account)

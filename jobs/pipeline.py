@@ -118,7 +118,7 @@ def run_pipeline(
                 for account in batch.column(_ACCOUNT).to_pylist():
                     yield pickle.loads(account)  # noqa: S301  our own workers wrote it
         except RayError as error:
-            raise _of_workers(error) from error
+            raise of_workers(error) from error
 
 
 def _dataset(
@@ -198,8 +198,8 @@ def _context() -> DataContext:
     return context
 
 
-def _of_workers(error: RayError) -> LakebedError:
-    """Find the error of ours that ended a worker, or say what Ray says of it in one line."""
+def of_workers(error: RayError) -> LakebedError:
+    """Find the error of ours that ended a worker, without Ray's account of it, or say what Ray says of it in one line."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, LakebedError):
