@@ -194,6 +194,7 @@ def _context() -> DataContext:
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     context.max_errored_blocks = 0
+    context.raise_original_map_exception = True  # wrapped ones lose their cause on the way to the driver
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)
     return context
 
@@ -202,7 +203,7 @@ def of_workers(error: RayError) -> LakebedError:
     """Find the error of ours that ended a worker, without Ray's account of it, or say what Ray says of it in one line."""
     cause: BaseException | None = error
     while cause is not None:
-        if isinstance(cause, LakebedError):
+        if isinstance(cause, LakebedError) and not isinstance(cause, RayError):  # Ray makes classes that are both
             return cause
         cause = getattr(cause, "cause", None) or cause.__cause__
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]

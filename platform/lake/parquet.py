@@ -178,7 +178,9 @@ class ParquetSink:
         except (FileExistsError, LakebedError) as error:
             landed = self._landed(sequence)  # the store's answer may be what was lost
             if landed is None:
-                message, hint = (error.message, error.hint) if isinstance(error, LakebedError) else (str(error), None)
+                message, hint = (
+                    (error.message, error.hint) if isinstance(error, LakebedError) else (str(error), None)
+                )
                 raise CommitError(f"{self.uri}: the commit failed: {message}", hint=hint) from error
             if landed["run"] != commit.run:
                 raise CommitError(

@@ -150,8 +150,10 @@ def require_store(uri: str) -> None:
     """Raise TableNotFoundError when the bucket of an S3 URI is not there; folders are made when needed."""
     if uri.startswith(_S3):
         bucket = inner_path(uri).partition("/")[0]
-        if not filesystem(uri).exists(bucket):
-            raise TableNotFoundError(f"{uri}: there is no bucket {bucket!r}", hint="make it first")
+        try:
+            filesystem(uri).info(bucket)  # `exists` would say no where access is denied
+        except FileNotFoundError:
+            raise TableNotFoundError(f"{uri}: there is no bucket {bucket!r}", hint="make it first") from None
 
 
 def read_bytes(uri: str) -> bytes:

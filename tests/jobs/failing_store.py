@@ -24,7 +24,10 @@ from urllib.parse import urlsplit
 
 _OF_ONE_CONNECTION = frozenset({"connection", "expect", "keep-alive", "transfer-encoding"})
 _ANSWERS = {
-    "error": (500, b"<Error><Code>InternalError</Code><Message>We encountered an internal error.</Message></Error>"),
+    "error": (
+        500,
+        b"<Error><Code>InternalError</Code><Message>We encountered an internal error.</Message></Error>",
+    ),
     "denied": (403, b"<Error><Code>InvalidAccessKeyId</Code><Message>No such key.</Message></Error>"),
 }
 

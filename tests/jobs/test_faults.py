@@ -191,7 +191,9 @@ def test_a_source_that_was_compacted_after_a_crash_is_gone_on_with(tmp_path: Pat
 
 
 @pytest.mark.usefixtures("ray_cluster")
-def test_a_source_that_was_overwritten_after_a_crash_leaves_none_of_its_old_rows(tmp_path: Path, kind: str) -> None:
+def test_a_source_that_was_overwritten_after_a_crash_leaves_none_of_its_old_rows(
+    tmp_path: Path, kind: str
+) -> None:
     job = Job(tmp_path, kind)
     job.write(notes(range(60)))
     with pytest.raises(KeyboardInterrupt):
@@ -241,7 +243,7 @@ def test_a_source_that_is_vacuumed_while_a_job_runs_is_one_line(tmp_path: Path) 
 
 
 @pytest.mark.usefixtures("ray_cluster")
-def test_a_source_that_changes_while_rows_are_compared_is_one_line(tmp_path: Path) -> None:
+def test_a_version_whose_files_are_gone_is_one_line_when_rows_are_compared(tmp_path: Path) -> None:
     job = Job(tmp_path)
     job.write(notes(range(20)))
     job.run()
@@ -287,7 +289,7 @@ def test_a_file_that_is_no_longer_parquet_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("ray_cluster")
-def test_too_many_bad_rows_after_a_commit_say_what_stays_and_the_run_goes_on_once_they_are_mended(
+def test_too_many_bad_rows_after_a_commit_say_what_stays_and_mended_ones_are_gone_on_with(
     tmp_path: Path, kind: str
 ) -> None:
     job = Job(tmp_path, kind)
