@@ -12,8 +12,8 @@ from lakebed.platform.errors import CommitError, TooManyBadRowsError
 from lakebed.platform.lake.parts import Part
 
 _GO_ON: Final = (
-    "mend the source, or allow more with max_quarantined, and run again: it goes on; with other `columns`, write to "
-    "another sink"
+    "mend the source, or allow more with max_quarantined, and run again: it goes on; with other `columns`, write "
+    "to another sink"
 )
 
 

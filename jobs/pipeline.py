@@ -200,7 +200,7 @@ def _context() -> DataContext:
 
 
 def of_workers(error: RayError) -> LakebedError:
-    """Find the error of ours that ended a worker, without Ray's account of it, or say what Ray says of it in one line."""
+    """Find the error of ours that ended a worker, bare, or say what Ray says of it in one line."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, LakebedError) and not isinstance(cause, RayError):  # Ray makes classes that are both

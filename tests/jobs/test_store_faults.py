@@ -132,7 +132,7 @@ def test_a_commit_that_the_store_never_takes_is_one_line_and_changes_nothing(
     for row in (0, 1):
         ours = commit_of(sink, row)
         store.fail_commits(kind, how, "before", ALWAYS)
-        with pytest.raises(CommitError, match="does not answer|answers with a server error") as error:
+        with pytest.raises(CommitError, match=r"does not answer|answers with a server error") as error:
             sink.commit(state, ours)
         assert "\n" not in str(error.value)
         assert ids(store, kind) == list(range(row))
