@@ -340,7 +340,8 @@ if __name__ == "__main__":
     ray.init(cluster.address, log_to_driver=False)
     job = EmbedJob.model_validate_json(Path(sys.argv[1]).read_text())
     report = run_embed(job, watch=lambda _: nullcontext(Removes()))
-    print(json.dumps({"embedded": report.embedded, "alive": sum(node["Alive"] for node in ray.nodes())}))
+    outcome = {"embedded": report.embedded, "alive": sum(node["Alive"] for node in ray.nodes())}
+    Path(sys.argv[1]).with_name("outcome.json").write_text(json.dumps(outcome))
     ray.shutdown()
     cluster.shutdown()
 """
@@ -364,5 +365,5 @@ def test_a_node_that_is_removed_costs_the_job_no_row(tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path)}
     driver = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240, check=False)
     assert driver.returncode == 0, driver.stderr
-    assert json.loads(driver.stdout.splitlines()[-1]) == {"embedded": 600, "alive": 2}
+    assert json.loads((tmp_path / "outcome.json").read_text()) == {"embedded": 600, "alive": 2}
     job.check(notes(range(600)))
