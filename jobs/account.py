@@ -13,6 +13,10 @@ from lakebed.platform.lake.parts import Part
 
 _FEW: Final = 100
 """Rows; of fewer, chance decides what share has equal vectors."""
+_GO_ON: Final = (
+    "mend the source, or allow more with max_quarantined, and run again: it goes on; with other `columns`, write "
+    "to another sink"
+)
 
 
 @dataclass
@@ -78,23 +82,32 @@ class Account:
         """Everything that is staged and not committed."""
         return self.pending, self.held_back
 
-    def check_quarantined(self, limit: float, rows: int, before: int = 0) -> None:
-        """Raise TooManyBadRowsError once more than a share `limit` of all `rows` is bad; `before` were already."""
+    def check_quarantined(self, limit: float, rows: int, before: int = 0, commits: int = 0) -> None:
+        """Raise TooManyBadRowsError once more than a share `limit` of all `rows` is bad; `before` were already.
+
+        `commits` is how many the run has made, which stay.
+        """
         if self.bad + before <= limit * rows:
             return
         reasons = ", ".join(f"{count:,} {code}" for code, count in self.errors.most_common(3))
         raise TooManyBadRowsError(
             f"{self.bad:,} of {self.good + self.bad:,} rows cannot be embedded: {reasons}; at most {limit:.4g} of "
-            f"{rows:,} may be; nothing more was committed; for example: {self.example}",
-            hint="check `columns`, or allow more with max_quarantined",
+            f"{rows:,} may be; {_stays(commits)}; for example: {self.example}",
+            hint=_GO_ON if commits else "check `columns`, or allow more with max_quarantined",
         )
 
-    def check_equal(self, limit: float, rows: int) -> None:
+    def check_equal(self, limit: float, rows: int, commits: int = 0) -> None:
         """Raise CommitError once more than a share `limit` of `rows` has the vector of another content."""
         if self.equal <= limit * max(rows, _FEW):
             return
         raise CommitError(
             f"{self.equal:,} of {self.good:,} rows have the vector of another row with another content; at most "
-            f"{limit:.4g} of {rows:,} may; nothing more was committed",
+            f"{limit:.4g} of {rows:,} may; {_stays(commits)}",
             hint="is the model broken? Else allow more with validation.max_equal_vectors",
         )
+
+
+def _stays(commits: int) -> str:
+    if not commits:
+        return "nothing was committed"
+    return f"what this run has committed ({commits:,} commit{'s' if commits > 1 else ''}) stays, nothing more was"

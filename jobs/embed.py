@@ -232,8 +232,9 @@ class _Running:
             for staged in accounts:
                 account.add(staged)
                 watcher.advance(staged.good + staged.bad, staged.errors)
-                account.check_quarantined(job.max_quarantined, self._rows, work.rejected)
-                account.check_equal(job.validation.max_equal_vectors, work.rows)
+                commits = len(committer.commits)
+                account.check_quarantined(job.max_quarantined, self._rows, work.rejected, commits)
+                account.check_equal(job.validation.max_equal_vectors, work.rows, commits)
                 if time.monotonic() - committed >= job.compute.commit_seconds:
                     with self._timed("committing"):
                         committer.commit_some(account)

@@ -103,7 +103,7 @@ def run_pipeline(
                 for account in batch.column(_ACCOUNT).to_pylist():
                     yield pickle.loads(account)  # noqa: S301  our own workers wrote it
         except RayError as error:
-            raise _of_workers(error) from error
+            raise of_workers(error) from error
 
 
 def _dataset(
@@ -163,7 +163,7 @@ def _context() -> DataContext:
     return context
 
 
-def _of_workers(error: RayError) -> LakebedError:
+def of_workers(error: RayError) -> LakebedError:
     """Find the error of ours that ended a worker, or say what ended it in one line."""
     chain: list[BaseException] = [error]
     while cause := getattr(chain[-1], "cause", None) or chain[-1].__cause__:

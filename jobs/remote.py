@@ -11,9 +11,10 @@ from typing import Any, Final, TypeVar
 import numpy as np
 import pyarrow as pa
 import ray
+from ray.exceptions import RayError
 
 from lakebed.jobs.output import POSITION
-from lakebed.jobs.pipeline import read_unit
+from lakebed.jobs.pipeline import of_workers, read_unit
 from lakebed.jobs.rows import RowMapping
 from lakebed.jobs.signatures import content_key, joined, signatures_of
 from lakebed.jobs.units import Unit
@@ -44,9 +45,16 @@ class RemoteTasks:
         for arguments in calls:
             waiting.append(task.remote(*arguments))
             if len(waiting) >= self.at_once:
-                yield ray.get(waiting.popleft())
+                yield _result(waiting.popleft())
         while waiting:
-            yield ray.get(waiting.popleft())
+            yield _result(waiting.popleft())
+
+
+def _result(task: Any) -> Any:
+    try:
+        return ray.get(task)
+    except RayError as error:
+        raise of_workers(error) from error
 
 
 def compare_units(

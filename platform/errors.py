@@ -111,7 +111,7 @@ class CommitError(TableError):
 
 
 class TooManyBadRowsError(LakebedError):
-    """More rows could not be embedded than the job allows; nothing was committed."""
+    """More rows could not be embedded than the job allows; nothing more was committed."""
 
 
 class UnreachableError(LakebedError):

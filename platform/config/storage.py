@@ -110,6 +110,12 @@ class S3Settings(BaseSettings):
     region: str | None = Field(default=None, validation_alias=AliasChoices("AWS_REGION", "AWS_DEFAULT_REGION"))
     """Region of the buckets."""
 
+    timeout: float = Field(default=10, gt=0, validation_alias="LAKEBED_S3_TIMEOUT")
+    """Seconds that a request may wait for its answer."""
+
+    attempts: int = Field(default=3, ge=1, validation_alias="AWS_MAX_ATTEMPTS")
+    """How often a request is made when the store answers 5xx or not at all."""
+
     @model_validator(mode="after")
     def _endpoint_is_http(self) -> Self:
         if self.endpoint_url and not self.endpoint_url.startswith(("http://", "https://")):
@@ -119,7 +125,12 @@ class S3Settings(BaseSettings):
     @property
     def delta_options(self) -> dict[str, str]:
         """The same for delta-rs; commits go by conditional put, so two writers cannot overwrite each other."""
-        options = {"aws_conditional_put": "etag"}
+        options = {
+            "aws_conditional_put": "etag",
+            "timeout": f"{round(self.timeout * 1000)}ms",
+            "max_retries": str(self.attempts - 1),
+            "retry_timeout": f"{round(self.timeout * self.attempts)}s",
+        }
         if self.region:
             options["AWS_REGION"] = self.region
         if self.endpoint_url:

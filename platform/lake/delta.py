@@ -27,6 +27,7 @@ from lakebed.platform.lake.sink import (
     Orphan,
     Owner,
     SinkState,
+    answers_lost,
     check_columns,
     described,
     mark_of,
@@ -47,6 +48,7 @@ _UNREADABLE: Final = frozenset({"columnMapping"})
 _RUN: Final = "lakebed.run"
 _SEQUENCE: Final = "lakebed.sequence"
 _COMMITS_SEARCHED: Final = 50
+_COMMIT_ATTEMPTS: Final = 2
 _RUNS: Final = "run-"
 _LOG_ENTRY: Final = re.compile(r"\d{20}\.json")
 _SIGNED: Final = {pa.uint8(): pa.int16(), pa.uint16(): pa.int32(), pa.uint32(): pa.int64()}
@@ -163,16 +165,28 @@ class DeltaSink:
 
     def commit(self, state: SinkState, commit: Commit) -> SinkState:
         """Commit upon `state`; return what the table is now. Raises CommitError, and then nothing has changed."""
+        return self._committed(state, commit, _COMMIT_ATTEMPTS)
+
+    def _committed(self, state: SinkState, commit: Commit, attempts: int) -> SinkState:
+        """Commit, or find that the commit is there; again when the store did not answer, as delta-rs does not.
+
+        A request without an answer may still be carried out: then the next finds its number taken, by this run.
+        """
         try:
             with store_errors(self.uri):
                 return self._commit(state, commit)
-        except (errors.CommitError, errors.TableNotFoundError):
+        except errors.TableNotFoundError:
             raise
         except errors.LakebedError as error:
-            landed = self._landed(commit.run, state.sequence + 1)  # the store's answer may be what was lost
-            if landed is None:
-                raise errors.CommitError(f"{self.uri}: the commit failed: {error.message}") from error
-            return self._state(landed, state.sequence + 1)
+            with answers_lost(self.uri):
+                landed = self._landed(commit.run, state.sequence + 1)
+                if landed is not None:
+                    return self._state(landed, state.sequence + 1)
+            if isinstance(error, errors.UnreachableError) and attempts > 1:
+                return self._committed(state, commit, attempts - 1)
+            if isinstance(error, errors.CommitError):
+                raise
+            raise errors.CommitError(f"{self.uri}: the commit failed: {error.message}", hint=error.hint) from error
 
     def discard(self, run: str) -> None:
         """Remove what a run staged; only for a run that has committed nothing."""

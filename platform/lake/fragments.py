@@ -7,14 +7,15 @@ its files.
 import io
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lakebed.platform.errors import ColumnNotFoundError, TableError
-from lakebed.platform.lake.storage import filesystem, inner_path, join, store_errors
+from lakebed.platform.errors import ColumnNotFoundError, LakebedError, TableError, TableNotFoundError
+from lakebed.platform.lake.storage import filesystem, inner_path, join, stamp_of_file, store_errors
 from lakebed.platform.lake.tensors import has_fixed_lists, plain_column
 
 FRAGMENT_BYTES: Final = 128 * 1024**2
@@ -96,7 +97,11 @@ class Snapshot:
         return self.schema.field(name)
 
     def read(self, fragment: Fragment, columns: Sequence[str], batch_rows: int) -> Iterator[pa.Table]:
-        """Read columns of one fragment in order, `batch_rows` rows at a time."""
+        """Read columns of one fragment in order, `batch_rows` rows at a time.
+
+        Raises TableError when the file is not the one that the snapshot is of, before a row of another is given,
+        and TableNotFoundError when it is gone.
+        """
         schema = pa.schema([self.field(name) for name in columns])
         reader = self.reader or _read_parquet
         return reader(self.uri, fragment, schema, batch_rows)
@@ -104,7 +109,7 @@ class Snapshot:
 
 def _read_parquet(table: str, fragment: Fragment, schema: pa.Schema, batch_rows: int) -> Iterator[pa.Table]:
     uri = join(table, fragment.path)
-    with store_errors(uri), filesystem(uri).open(inner_path(uri), "rb") as file:
+    with _reading(uri, fragment.stamp), filesystem(uri).open(inner_path(uri), "rb") as file:
         parquet = pq.ParquetFile(file)
         written = parquet.schema_arrow
         names = {name: fragment.names.get(name, name) for name in schema.names}
@@ -114,7 +119,9 @@ def _read_parquet(table: str, fragment: Fragment, schema: pa.Schema, batch_rows:
         groups = fragment.row_groups or tuple(range(parquet.num_row_groups))
         batches = parquet.iter_batches(batch_rows, row_groups=list(groups), columns=stored, use_threads=False)
         for batch in batches:
-            yield _conform(batch, written, schema, names, fragment.constants)
+            rows = _conform(batch, written, schema, names, fragment.constants)
+            _require_unchanged(uri, fragment.stamp)
+            yield rows
 
 
 def read_all(snapshot: Snapshot, columns: Sequence[str] | None = None) -> pa.Table:
@@ -161,11 +168,34 @@ def _cut(uri: str, file: DataFile) -> list[Fragment]:
 
 def read_footer(uri: str) -> pq.FileMetaData:
     """Read the footer of a Parquet file."""
-    with store_errors(uri), filesystem(uri).open(inner_path(uri), "rb") as file:
-        try:
-            return pq.read_metadata(file)
-        except pa.ArrowInvalid as error:
-            raise TableError(f"{uri}: not a Parquet file: {error}") from None
+    with _reading(uri, ""), filesystem(uri).open(inner_path(uri), "rb") as file:
+        return pq.read_metadata(file)
+
+
+@contextmanager
+def _reading(uri: str, stamp: str) -> Iterator[None]:
+    """Say of a file that cannot be read what has become of it, when it is no longer what it was."""
+    try:
+        with store_errors(uri):
+            yield
+    except TableNotFoundError as error:
+        raise TableNotFoundError(
+            f"{uri}: the file is gone, which this version of the table has",
+            hint="was the table vacuumed or written anew? Run again, upon its newest version",
+        ) from error
+    except (LakebedError, pa.ArrowInvalid) as error:
+        _require_unchanged(uri, stamp)
+        if isinstance(error, LakebedError):
+            raise
+        raise TableError(f"{uri}: not a readable Parquet file: {' '.join(str(error).split())}") from None
+
+
+def _require_unchanged(uri: str, stamp: str) -> None:
+    """Raise TableError unless a file has the stamp that it was planned with; none is needed where it is empty."""
+    if stamp and stamp_of_file(uri) != stamp:
+        raise TableError(
+            f"{uri}: was replaced while it was read", hint="run again: what is new or changed is embedded"
+        )
 
 
 def _cut_row_groups(file: DataFile, footer: pq.FileMetaData) -> Iterator[Fragment]:

@@ -24,7 +24,7 @@ import pyarrow.dataset as pads
 from lakebed.platform.errors import CommitError, LakebedError, TableError, TableNotFoundError
 from lakebed.platform.lake.fragments import DataFile, Snapshot, decoded, fragments_of, whole_files
 from lakebed.platform.lake.parts import ParquetWriter
-from lakebed.platform.lake.sink import Commit, Orphan, Owner, SinkState, check_columns, mark_of
+from lakebed.platform.lake.sink import Commit, Orphan, Owner, SinkState, answers_lost, check_columns, mark_of
 from lakebed.platform.lake.storage import (
     create_file,
     files_below,
@@ -35,6 +35,7 @@ from lakebed.platform.lake.storage import (
     read_bytes,
     remove_files,
     remove_folder,
+    stamp_of,
     store_errors,
 )
 
@@ -86,7 +87,7 @@ def _open_folder(uri: str) -> Snapshot:
     if not found:
         raise TableNotFoundError(f"{uri}: there are no Parquet files", hint="check the path")
     schema, constants = _schema_and_constants(uri, [path for path, _ in found])
-    files = [DataFile(path, entry["size"], None, constants[path], _stamp(entry)) for path, entry in found]
+    files = [DataFile(path, entry["size"], None, constants[path], stamp_of(entry)) for path, entry in found]
     return Snapshot(uri, "parquet", _fingerprint(found), schema, fragments_of(uri, files))
 
 
@@ -122,14 +123,8 @@ def _schema_and_constants(uri: str, paths: list[str]) -> tuple[pa.Schema, dict[s
 
 def _fingerprint(found: list[tuple[str, dict[str, Any]]]) -> str:
     """Stand in for a version: 16 hex digits that change when a file is added, removed or rewritten."""
-    listing = [(path, _stamp(entry)) for path, entry in found]
+    listing = [(path, stamp_of(entry)) for path, entry in found]
     return f"files-{hashlib.sha256(json.dumps(listing).encode()).hexdigest()[:16]}"
-
-
-def _stamp(entry: dict[str, Any]) -> str:
-    """16 hex digits of a file's size, and of its ETag or its time."""
-    written = str(entry.get("ETag") or entry.get("mtime") or entry.get("LastModified"))
-    return hashlib.sha256(json.dumps([entry["size"], written]).encode()).hexdigest()[:16]
 
 
 def parquet_sink_at(uri: str) -> "ParquetSink | None":
@@ -186,7 +181,10 @@ class ParquetSink:
         except (FileExistsError, LakebedError) as error:
             landed = self._landed(sequence)  # the store's answer may be what was lost
             if landed is None:
-                raise CommitError(f"{self.uri}: the commit failed: {error}") from error
+                message, hint = (
+                    (error.message, error.hint) if isinstance(error, LakebedError) else (str(error), None)
+                )
+                raise CommitError(f"{self.uri}: the commit failed: {message}", hint=hint) from error
             if landed["run"] != commit.run:
                 raise CommitError(
                     f"{self.uri}: another run of this job committed first; nothing of this run was written now",
@@ -216,7 +214,7 @@ class ParquetSink:
 
     def _landed(self, sequence: int) -> Manifest | None:
         """The manifest of this number, if there is one."""
-        with store_errors(self.uri):
+        with answers_lost(self.uri):
             return _read_manifest(self.uri, sequence) if sequence in _sequences(self.uri) else None
 
     def _check_free(self) -> None:

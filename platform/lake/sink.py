@@ -9,16 +9,18 @@ Parts that were staged and never committed are not part of the table for any rea
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final, Protocol, Self
 
 import pyarrow as pa
 
-from lakebed.platform.errors import TableError
+from lakebed.platform.errors import TableError, UnreachableError
 from lakebed.platform.lake.fragments import Snapshot
 from lakebed.platform.lake.parts import Part, PartWriter
+from lakebed.platform.lake.storage import store_errors
 
 SLOT_COLUMN: Final = "lb_model_digest"
 
@@ -137,7 +139,8 @@ class Sink(Protocol):
     def commit(self, state: SinkState, commit: Commit) -> SinkState:
         """Commit upon `state` and return what the table is now; raises CommitError, and then nothing has changed.
 
-        A commit whose answer was lost and that has landed is a commit that succeeded.
+        A commit whose answer was lost and that has landed is a commit that succeeded. UnreachableError: whether it
+        has landed could not be found out.
         """
         ...
 
@@ -166,6 +169,19 @@ def described(text: str | None) -> dict[str, Any] | None:
     except ValueError:
         return None
     return description if isinstance(description, dict) else None
+
+
+@contextmanager
+def answers_lost(uri: str) -> Iterator[None]:
+    """Look whether a commit is there that failed for its writer; raises UnreachableError when that fails, too."""
+    try:
+        with store_errors(uri):
+            yield
+    except UnreachableError as error:
+        raise UnreachableError(
+            f"{error.message}; whether the last commit is there is not known",
+            hint="run it again: it goes on from what is there",
+        ) from error
 
 
 def check_columns(uri: str, existing: pa.Schema, wanted: pa.Schema) -> None:

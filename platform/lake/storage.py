@@ -3,10 +3,13 @@
 Knows nothing of tables.
 """
 
+import errno
+import hashlib
+import json
 import os
 import posixpath
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -22,6 +25,7 @@ from lakebed.platform.errors import ConfigError, LakebedError, TableError, Table
 
 _S3: Final = "s3://"
 CONNECT_SECONDS: Final = 5
+_BROKEN_ANSWERS: Final = 2  # how often s3fs asks once botocore has given up: it alone sees a body that breaks off
 _UNREACHABLE: Final = (
     "connection refused", "connect error", "could not connect", "dns error", "timed out", "timeout",
 )  # fmt: skip
@@ -32,6 +36,9 @@ _DENIED: Final = (
 _LIBRARIES: Final = frozenset(
     {"botocore", "aiobotocore", "aiohttp", "_internal", "deltalake", "pyiceberg", "sqlalchemy"}
 )
+_SERVER_ERROR: Final = re.compile(r"status code\W+5\d\d\b")
+_FAILING: Final = frozenset({errno.EREMOTEIO, errno.EBUSY})  # what s3fs makes of 5xx
+_DECORATION: Final = re.compile(r"\x1b\[\d+m|↳")
 _ABSENT: Final = ("nosuchbucket", "bucket does not exist", "no files in log segment", "does not exist")
 
 
@@ -40,13 +47,19 @@ def filesystem(uri: str) -> Any:
     if not uri.startswith(_S3):
         return fsspec.filesystem("file", auto_mkdir=True)
     settings = s3_settings()
-    return fsspec.filesystem(
+    store = fsspec.filesystem(
         "s3",
         endpoint_url=settings.endpoint_url,
         client_kwargs={"region_name": settings.region} if settings.region else {},
-        config_kwargs={"connect_timeout": CONNECT_SECONDS},
+        config_kwargs={
+            "connect_timeout": CONNECT_SECONDS,
+            "read_timeout": settings.timeout,
+            "retries": {"mode": "standard", "total_max_attempts": settings.attempts},
+        },
         use_listings_cache=False,
     )
+    store.retries = _BROKEN_ANSWERS
+    return store
 
 
 def s3_settings() -> S3Settings:
@@ -115,6 +128,21 @@ def _modified(entry: dict[str, Any]) -> datetime:
     return at if isinstance(at, datetime) else datetime.fromtimestamp(at, UTC)
 
 
+def stamp_of(entry: Mapping[str, Any]) -> str:
+    """16 hex digits of a file's size, and of its ETag or its time, as a file system lists them."""
+    written = str(entry.get("ETag") or entry.get("mtime") or entry.get("LastModified"))
+    return hashlib.sha256(json.dumps([entry["size"], written]).encode()).hexdigest()[:16]
+
+
+def stamp_of_file(uri: str) -> str | None:
+    """The stamp of a file as it is now; None when it is not there."""
+    with store_errors(uri):
+        try:
+            return stamp_of(filesystem(uri).info(inner_path(uri)))
+        except FileNotFoundError:
+            return None
+
+
 def remove_files(uri: str, paths: Sequence[str]) -> None:
     """Remove files of a table; those that are gone already are no fault."""
     store = filesystem(uri)
@@ -132,8 +160,10 @@ def require_store(uri: str) -> None:
     """Raise TableNotFoundError when the bucket of an S3 URI is not there; folders are made when needed."""
     if uri.startswith(_S3):
         bucket = inner_path(uri).partition("/")[0]
-        if not filesystem(uri).exists(bucket):
-            raise TableNotFoundError(f"{uri}: there is no bucket {bucket!r}", hint="make it first")
+        try:
+            filesystem(uri).info(bucket)  # `exists` would say no where access is denied
+        except FileNotFoundError:
+            raise TableNotFoundError(f"{uri}: there is no bucket {bucket!r}", hint="make it first") from None
 
 
 def read_bytes(uri: str) -> bytes:
@@ -149,11 +179,12 @@ def create_file(uri: str, data: bytes) -> None:
         store.pipe_file(inner_path(uri), data, mode="create")  # a conditional put: If-None-Match
         return
     partial = f"{uri}.{os.getpid()}.partial"
-    store.pipe_file(partial, data)
     try:
+        store.pipe_file(partial, data)
         os.link(partial, uri)  # fails when `uri` is there; rename would replace it
     finally:
-        store.rm_file(partial)
+        with suppress(FileNotFoundError):
+            store.rm_file(partial)
 
 
 def replace_file(uri: str, data: bytes) -> None:
@@ -195,14 +226,16 @@ def _is_of_a_store(error: Exception) -> bool:
 
 
 def _translate(uri: str, error: Exception) -> NoReturn:
-    text = " ".join(str(error).split())
+    text = " ".join(_DECORATION.sub(" ", str(error)).split())
     seen = f"{type(error).__name__} {text}".lower()
     if any(word in seen for word in _ABSENT) or isinstance(error, FileNotFoundError):
         raise TableNotFoundError(f"{uri}: there is no table", hint="check the path") from error
     denied = re.search(r"\b403\b", seen) or any(word in seen for word in _DENIED)  # not the port of a store: 44037
     if denied or isinstance(error, PermissionError):
         raise TableError(f"{uri}: access is denied", hint="check AWS_ACCESS_KEY_ID and its rights") from error
+    place = s3_settings().endpoint_url or "S3"
+    if _SERVER_ERROR.search(seen) or (isinstance(error, OSError) and error.errno in _FAILING):
+        raise UnreachableError(f"{uri}: {place} answers with a server error", hint="try again later") from error
     if any(word in seen for word in _UNREACHABLE):
-        place = s3_settings().endpoint_url or "S3"
         raise UnreachableError(f"{uri}: {place} does not answer", hint="check AWS_ENDPOINT_URL") from error
     raise TableError(f"{uri}: {text[:300]}") from error
