@@ -65,7 +65,7 @@ def check_job(job: EmbedJob, registry: ModelSource | None = None) -> CheckedJob:
     quarantine = open_sink(job.quarantine_table, quarantine_schema(rows, job.columns), owner)
     return CheckedJob(
         job,
-        _new_run(),
+        new_run(),
         snapshot,
         model,
         info,
@@ -101,5 +101,6 @@ def _owner(job: EmbedJob, dimensions: int) -> Owner:
     return Owner.of(description)
 
 
-def _new_run() -> str:
+def new_run() -> str:
+    """A name for a run that nobody else has, which sorts by time."""
     return f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(4)}"

@@ -134,7 +134,7 @@ class DeltaSink:
         self.uri = uri
         self.folder = uri
         self.schema = storable(uri, schema)
-        self._owner = owner
+        self.owner = owner
         self._application = f"lakebed/{owner.key}"
 
     def open(self) -> SinkState:
@@ -145,7 +145,7 @@ class DeltaSink:
                 return SinkState(False, 0, None, {})
             sequence = table.transaction_version(self._application)
             if sequence is None:
-                raise self._owner.refuse(self.uri, table.metadata().description)
+                raise self.owner.refuse(self.uri, table.metadata().description)
             check_columns(self.uri, pa.schema(table.schema().to_arrow()), self.schema)
             return self._state(table, sequence)
 
@@ -257,7 +257,7 @@ class DeltaSink:
             [_add_action(part, commit.slot) for part in commit.parts],
             mode="error",
             partition_by=[SLOT_COLUMN],
-            description=self._owner.text,
+            description=self.owner.text,
             storage_options=delta_options(self.uri),
             commit_properties=self._properties(commit, 1),
         )

@@ -86,7 +86,7 @@ class IcebergSink:
     def __init__(self, uri: str, catalog: CatalogConfig, schema: pa.Schema, owner: Owner) -> None:
         self.uri = uri
         self.schema = storable(uri, schema)
-        self._owner = owner
+        self.owner = owner
         self._config = catalog
         self._new_location: str | None = None
 
@@ -107,8 +107,8 @@ class IcebergSink:
             if table is None:
                 require_store(place_of(self.uri, self._staged().table_metadata.location))
                 return SinkState(False, 0, None, {})
-            if table.properties.get(_OWNER) != self._owner.key:
-                raise self._owner.refuse(self.uri, table.properties.get(_DESCRIPTION))
+            if table.properties.get(_OWNER) != self.owner.key:
+                raise self.owner.refuse(self.uri, table.properties.get(_DESCRIPTION))
             check_columns(self.uri, arrow_schema(table.schema()), self.schema)
             self._check_partitions(table)
             return _state(table)
@@ -185,7 +185,7 @@ class IcebergSink:
                 schema,
                 location=self._new_location,
                 partition_spec=_partitions(schema),
-                properties={_OWNER: self._owner.key, _DESCRIPTION: self._owner.text},
+                properties={_OWNER: self.owner.key, _DESCRIPTION: self.owner.text},
             )
         except (ValueError, NotImplementedError) as error:
             raise TableError(f"{self.uri}: the catalog makes no such table: {error}") from None
@@ -228,7 +228,7 @@ class IcebergSink:
 
     def _check_unchanged(self, table: Table, state: SinkState) -> None:
         found = _state(table)
-        if table.properties.get(_OWNER) != self._owner.key or found.sequence != state.sequence:
+        if table.properties.get(_OWNER) != self.owner.key or found.sequence != state.sequence:
             raise self._overtaken()
         if found.version != state.version:
             raise CommitError(

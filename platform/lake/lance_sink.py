@@ -98,7 +98,7 @@ class LanceSink:
     def __init__(self, uri: str, schema: pa.Schema, owner: Owner) -> None:
         self.uri = self.folder = uri
         self.schema = storable(uri, schema)
-        self._owner = owner
+        self.owner = owner
 
     def open(self) -> SinkState:
         """Look at the dataset; raises TableError when it is another job's, or has other columns."""
@@ -184,8 +184,8 @@ class LanceSink:
 
     def _check_owner(self, dataset: LanceDataset) -> None:
         known = dataset.schema_metadata
-        if known.get(_OWNER) != self._owner.key:
-            raise self._owner.refuse(self.uri, known.get(_DESCRIPTION))
+        if known.get(_OWNER) != self.owner.key:
+            raise self.owner.refuse(self.uri, known.get(_DESCRIPTION))
 
     def _check_numbers(self, dataset: LanceDataset) -> None:
         """Columns have the numbers that workers write into their files, unless someone dropped and remade one."""
@@ -220,7 +220,7 @@ class LanceSink:
 
     def _whole(self, new: list[FragmentMetadata]) -> LanceOperation.Overwrite:
         """Make the dataset, or fill an empty one. Lance refuses the second of two of these upon one version."""
-        mine = {_OWNER: self._owner.key, _DESCRIPTION: self._owner.text}
+        mine = {_OWNER: self.owner.key, _DESCRIPTION: self.owner.text}
         return LanceOperation.Overwrite(self.schema.with_metadata(mine), new)
 
     def _change(

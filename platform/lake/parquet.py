@@ -143,7 +143,7 @@ class ParquetSink:
     def __init__(self, uri: str, schema: pa.Schema, owner: Owner) -> None:
         self.uri = self.folder = uri
         self.schema = schema
-        self._owner = owner
+        self.owner = owner
 
     def open(self) -> SinkState:
         """Look at the table; raises TableError when it is another job's, or has other columns."""
@@ -153,8 +153,8 @@ class ParquetSink:
                 self._check_free()
                 return SinkState(False, 0, None, {})
             manifest = _read_manifest(self.uri, sequences[-1])
-            if manifest["owner"] != self._owner.key:
-                raise self._owner.refuse(self.uri, json.dumps(manifest["description"]))
+            if manifest["owner"] != self.owner.key:
+                raise self.owner.refuse(self.uri, json.dumps(manifest["description"]))
             check_columns(self.uri, _schema_of(manifest), self.schema)
             return SinkState(True, sequences[-1], str(sequences[-1]), manifest["slots"])
 
@@ -235,8 +235,8 @@ class ParquetSink:
         mark = None if commit.complete_for is None else mark_of(commit.complete_for)
         return {
             "format": _FORMAT,
-            "owner": self._owner.key,
-            "description": dict(self._owner.description),
+            "owner": self.owner.key,
+            "description": dict(self.owner.description),
             "run": commit.run,
             "metadata": dict(commit.metadata),
             "schema": base64.b64encode(self.schema.serialize().to_pybytes()).decode(),

@@ -115,6 +115,11 @@ class Sink(Protocol):
         ...
 
     @property
+    def owner(self) -> Owner:
+        """The job whose result it holds."""
+        ...
+
+    @property
     def folder(self) -> str:
         """Where the table lies, as a local path or s3://; what is kept beside its rows lies below."""
         ...

@@ -9,7 +9,7 @@ from rich.markup import escape
 from lakebed import __version__
 from lakebed.cli import console, evaluate, jobs, models, quarantine, serve
 from lakebed.cli.demo import demo
-from lakebed.cli.embed import embed, submit
+from lakebed.cli.embed import backfill, embed, submit
 from lakebed.cli.exit_codes import exit_code
 from lakebed.cli.keys import keys
 from lakebed.cli.sample import sample
@@ -31,6 +31,7 @@ app.command("register")(models.register)
 app.command("promote")(models.promote)
 app.command("embed")(embed)
 app.command("submit")(submit)
+app.command("backfill")(backfill)
 app.command("train")(train)
 app.command("sample")(sample)
 app.command("demo")(demo)

@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -11,6 +11,9 @@ from lakebed.platform.config.base import read_yaml
 from lakebed.platform.config.embed import EmbedJob
 from lakebed.platform.config.environment import read_environment
 from lakebed.platform.errors import ConfigError
+
+if TYPE_CHECKING:
+    from lakebed.jobs.report import EmbedReport
 
 _TABLE = "Source and sink"
 _COLUMNS = "Columns"
@@ -175,6 +178,33 @@ def submit(
     cluster.follow(job_id, lambda text: console.err.print(text, end="", markup=False))
 
 
+def backfill(
+    place: str = typer.Argument(metavar="SINK|JOB", help="The table of vectors, or the job.yaml that made it."),
+    model: str = typer.Option(..., "--model", help="Model reference whose vectors the table is to have."),
+    remove_others: bool = typer.Option(
+        False, "--remove-others", help="In the end, remove the vectors of all other models."
+    ),
+    quarantine: str | None = typer.Option(
+        None, "--quarantine", help="Quarantine table, where it is not SINK_quarantine."
+    ),
+    track: bool = typer.Option(True, "--track/--no-track", help="Log an MLflow run."),
+    json_file: Path | None = typer.Option(None, "--json", help="Write the summary's figures to this file."),
+) -> None:
+    """Bring a table to another model: embed its source with that, beside what is there; resumes like any job."""
+    check_json_file(json_file)
+    from lakebed.cli.jobs import table_at
+    from lakebed.jobs.backfill import job_of_table, remove_other_models
+
+    if place.endswith((".yaml", ".yml", ".json")):
+        job = read_job(Path(place), {"model": model, "quarantine": quarantine})
+    else:
+        job = job_of_table(table_at(place), model, quarantine)
+    report = run_job(job if track else job.model_copy(update={"experiment": None}), json_file)
+    if remove_others:
+        for removed in remove_other_models(job, report.digest, report.source_version):
+            console.out.print(f"removed    {removed.rows:,} rows of model {removed.digest[:12]}", highlight=False)
+
+
 def check_json_file(path: Path | None) -> None:
     """Raise ConfigError now, rather than after the work whose figures go there."""
     if path and not path.absolute().parent.is_dir():
@@ -206,7 +236,7 @@ def _laid_over(values: dict[str, Any], options: dict[str, Any]) -> dict[str, Any
 
 def run_job(
     job: EmbedJob, json_file: Path | None, *, again: bool = False, retry_quarantined: bool = False
-) -> None:
+) -> "EmbedReport":
     """Run a job here, show how far it is, and print its summary."""
     from lakebed.jobs.embed import run_embed
     from lakebed.jobs.progress import watching
@@ -225,6 +255,7 @@ def run_job(
     report.show(console.out)
     if json_file:
         json_file.write_text(json.dumps(report.as_json(), indent=1) + "\n", encoding="utf-8")
+    return report
 
 
 def estimate_job(
