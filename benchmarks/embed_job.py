@@ -3,7 +3,7 @@
     python -m benchmarks.embed_job --json FILE
     python -m benchmarks.embed_job --quick --only memory_growth,scaling_efficiency
 
-- `efficiency_text`, `efficiency_signals`: rows/s over those of the same encoder in this process, on the same cores.
+- `efficiency_text`, `efficiency_signals`: rows/s over those of the encoder alone, on the same cores.
 - `memory_growth`: peak memory of all processes with many rows over that with few, fake encoder.
 - `overhead_share`: share of a large run that planning and commits take, fake encoder. With it come `noop_seconds`,
   what a user waits for a second run that finds nothing new, and `rewritten_seconds`, the same after the source's

@@ -23,10 +23,14 @@ MODEL = "fake:64"
 
 @dataclass
 class Peak:
-    """The most memory that a process and all below it held at once, in bytes, and who held it then."""
+    """The most memory that a process and all below it held at once, in bytes, and who held it then.
+
+    `processes` are the ids of all that were ever seen.
+    """
 
     total: int = 0
     by_process: dict[str, int] = field(default_factory=dict)
+    processes: set[int] = field(default_factory=set)
 
     def sample(self, root: int) -> None:
         """Look once."""
@@ -34,6 +38,7 @@ class Peak:
         for process in _processes(root):
             name = f"{process.pid} {_name(process)}"
             held[name] = _proportional_set_size(process.pid)
+            self.processes.add(process.pid)
         total = sum(held.values())
         if total > self.total:
             self.total, self.by_process = total, held
@@ -69,6 +74,8 @@ def measure(options: argparse.Namespace) -> dict[str, float]:
         "memory_growth": second.total / first.total,
         "memory_mib_few": first.total / 2**20,
         "memory_mib_many": second.total / 2**20,
+        "memory_processes_few": len(first.processes),
+        "memory_processes_many": len(second.processes),
         "memory_rows_few": few.rows,
         "memory_rows_many": many.rows,
         "memory_rows_per_second_many": many.per_second,

@@ -12,6 +12,7 @@ from tempfile import TemporaryDirectory
 
 from benchmarks.job_command import Ran, embed
 from benchmarks.job_rows import write_texts
+from lakebed.platform.cluster import SYSTEM_CONFIG
 from lakebed.platform.encoder.fake import FakeEncoder
 
 SECONDS_PER_ROW = 0.002
@@ -26,7 +27,7 @@ def waiting_encoder() -> FakeEncoder:
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the numbers of nodes and the size of the table."""
     parser.add_argument("--scaling-nodes", type=int, nargs="+", default=[2, 4], metavar="NODES")
-    parser.add_argument("--scaling-rows", type=int, default=100_000)
+    parser.add_argument("--scaling-rows", type=int, default=200_000)
 
 
 def measure(options: argparse.Namespace) -> dict[str, float]:
@@ -58,11 +59,12 @@ def cluster(nodes: int) -> Iterator[str]:
     """Run a Ray of `nodes` nodes of one CPU each on this machine; yields its address."""
     from ray.cluster_utils import Cluster
 
-    node = {"num_cpus": 1, "object_store_memory": OBJECT_STORE_BYTES, "include_dashboard": False}
-    running = Cluster(initialize_head=True, head_node_args=node)
+    node = {"num_cpus": 1, "object_store_memory": OBJECT_STORE_BYTES}
+    head = {**node, "include_dashboard": False, "_system_config": dict(SYSTEM_CONFIG)}  # as in cluster.yaml
+    running = Cluster(initialize_head=True, head_node_args=head)
     try:
         for _ in range(nodes - 1):
-            running.add_node(num_cpus=1, object_store_memory=OBJECT_STORE_BYTES)
+            running.add_node(**node)
         yield running.address
     finally:
         running.shutdown()

@@ -2,8 +2,8 @@
 
     python -m benchmarks.plain_ray_data --source FOLDER --sink FOLDER --weights FOLDER --json FILE
 
-Knows nothing of lakebed. What is added is a column with the time at which a batch began, which tells where start-up ends,
-and one logical CPU for reading and writing: actors of one CPU each would take all, and no row would be read.
+Knows nothing of lakebed. What is added is a column with the time at which a batch began, to tell where start-up
+ends, and one logical CPU for reading and writing: actors of one CPU each would take all, and no row be read.
 """
 
 import argparse
