@@ -3,7 +3,8 @@
     python -m benchmarks.plain_ray_data --source FOLDER --sink FOLDER --weights FOLDER --json FILE
 
 Knows nothing of lakebed. What is added is a column with the time at which a batch began, to tell where start-up
-ends, and one logical CPU for reading and writing: actors of one CPU each would take all, and no row be read.
+ends; one logical CPU for reading and writing, for actors of one CPU each would take all, and no row be read; and
+blocks of one batch, for Ray Data reads small files into a single block, which one actor would work on alone.
 """
 
 import argparse
@@ -45,7 +46,7 @@ def main() -> None:
     options = parser.parse_args()
     started = time.time()
     ray.init(num_cpus=options.actors + 1, include_dashboard=False)
-    rows = ray.data.read_parquet(options.source)
+    rows = ray.data.read_parquet(options.source).repartition(target_num_rows_per_block=options.batch_rows)
     rows = rows.map_batches(
         Embed,
         fn_constructor_args=(options.weights,),
