@@ -38,6 +38,8 @@ def main() -> None:
     first = embedded(few, options, f"{options.sink}/imports")
     startup = embedded(few, options, f"{options.sink}/few")
     seconds = embedded(daft.read_parquet(f"{options.source}/*.parquet"), options, f"{options.sink}/all")
+    if seconds <= startup:
+        raise SystemExit(f"too few rows: {seconds:.1f} s, and {startup:.1f} s of them for start-up")
     rows = daft.read_parquet(f"{options.sink}/all/*.parquet").count_rows()
     figures = {"rows": rows, "startup_seconds": first, "seconds": seconds - startup}
     Path(options.json).write_text(json.dumps(figures), encoding="utf-8")
