@@ -30,7 +30,8 @@ from benchmarks.endpoint_servers import (
     our_server,
     peer_server,
 )
-from benchmarks.infinity_peer import PeerMissingError, environment
+from benchmarks.infinity_peer import REQUIREMENTS
+from benchmarks.peer_environment import PeerMissingError, environment
 from benchmarks.text_encoder import load, text_part
 from lakebed.platform.encoder.multimodal import MultiModalEncoder
 from lakebed.platform.encoder.prepared import VectorArray
@@ -116,7 +117,7 @@ def texts(ours: Server, alone: Alone, requests: Requests, sizes: "Sizes") -> Fig
     """One and 32 texts a request, beside infinity and beside the encoder alone."""
     vectors = encode(alone.encoder, requests.texts).vectors
     try:
-        installed = environment()
+        installed = environment("infinity", REQUIREMENTS)
     except PeerMissingError as error:
         print(f"without infinity_emb: {error}")
         return _texts({"ours": (ours, vectors, SAME_ENCODER)}, alone, requests, sizes)

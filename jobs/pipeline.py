@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 import ray
 import ray.data
-from ray.data import ActorPoolStrategy, DataContext
+from ray.data import ActorPoolStrategy, DataContext, TaskPoolStrategy
 from ray.data.block import BlockMetadata
 from ray.data.datasource import Datasource, ReadTask
 from ray.exceptions import RayError
@@ -110,7 +110,11 @@ def _dataset(
     plan: Plan, source: UnitSource, embedding: Embedding, stager: Stager, variables: Mapping[str, str], book: Book
 ) -> Any:
     rows = ray.data.read_datasource(
-        source, num_cpus=plan.io_cpus, override_num_blocks=plan.blocks, runtime_env=_environment(variables)
+        source,
+        num_cpus=plan.io_cpus,
+        compute=TaskPoolStrategy(plan.reads),
+        override_num_blocks=plan.blocks,
+        runtime_env=_environment(variables),
     )
     embedded = rows.map_batches(
         EmbedBatches,
@@ -127,6 +131,7 @@ def _dataset(
         partial(stage_batch, stager=stager),
         batch_size=plan.part_rows,
         batch_format="pyarrow",
+        compute=TaskPoolStrategy(plan.writes),
         num_cpus=plan.io_cpus,
         runtime_env=_environment(variables),
     )

@@ -18,6 +18,7 @@ _LEAST_BATCH: Final = 32
 _BATCH_BYTES: Final = 16 * 1024**2
 _FILES_PER_JOB: Final = 64
 _MOST_PART_ROWS: Final = 65_536
+_LEAST_IO_TASKS: Final = 2
 _ACTOR_SHARE: Final = 0.8
 """Share of a CPU that an encoder reserves per thread. The rest is for reading and writing, which mostly wait."""
 
@@ -33,7 +34,11 @@ class Resources:
 
 @dataclass(frozen=True)
 class Plan:
-    """How a job is cut up. `actor_memory` is in bytes."""
+    """How a job is cut up. `actor_memory` is in bytes.
+
+    `reads` and `writes` tasks run at once at most: each is a process and what it holds. `writes` is None when there
+    are few parts anyway; Ray Data warns of a bound that is not reached.
+    """
 
     actors: int
     least_actors: int
@@ -42,6 +47,8 @@ class Plan:
     actor_cpus: float
     actor_gpus: float
     io_cpus: float
+    reads: int
+    writes: int | None
     batch_rows: int
     part_rows: int
     blocks: int
@@ -54,6 +61,7 @@ def plan_job(units: Sequence[Unit], compute: ComputeConfig, resources: Resources
     batch_rows = _batch_rows(rows, sum(unit.size for unit in units), compute.batch_rows, actors)
     part_rows = compute.part_rows or min(_MOST_PART_ROWS, max(batch_rows, rows // _FILES_PER_JOB))
     batches = -(-rows // batch_rows)
+    at_once = max(_LEAST_IO_TASKS, actors, int(resources.cpus))
     return Plan(
         actors=min(actors, max(1, batches)),
         least_actors=min(least, max(1, batches)),
@@ -62,6 +70,8 @@ def plan_job(units: Sequence[Unit], compute: ComputeConfig, resources: Resources
         actor_cpus=round(compute.threads * _ACTOR_SHARE, 2),
         actor_gpus=compute.gpus,
         io_cpus=compute.io_cpus,
+        reads=max(1, min(len(units), at_once)),
+        writes=at_once if rows // max(part_rows, batch_rows) >= 2 * at_once else None,
         batch_rows=batch_rows,
         part_rows=part_rows,
         blocks=max(len(units), batches),

@@ -27,9 +27,9 @@ _SHIPPED_VARIABLES: Final = (
 _EMBEDDED: Final = "embedded"
 _MIB: Final = 1024**2
 _QUIET: Final[dict[str, Any]] = {"log_to_driver": False, "logging_level": logging.ERROR}
-
-
 _CONNECT_SECONDS: Final = 5.0
+SYSTEM_CONFIG: Final[Mapping[str, Any]] = {"idle_worker_killing_time_threshold_ms": 30_000}
+"""By itself, Ray ends an idle process after a second when there are more processes than CPUs (decision 0039)."""
 
 
 @dataclass(frozen=True)
@@ -112,6 +112,7 @@ def _embedded(config: ClusterConfig) -> Iterator[None]:
                 object_store_memory=config.object_store_mib * _MIB,
                 include_dashboard=False,
                 _temp_dir=folder,
+                _system_config=dict(SYSTEM_CONFIG),
                 **_QUIET,
             )
         yield

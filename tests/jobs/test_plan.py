@@ -19,6 +19,17 @@ def test_one_encoder_per_thread_leaves_room_to_read_and_write() -> None:
     assert plan.actors * plan.actor_cpus + 2 * plan.io_cpus <= 2
 
 
+def test_reading_and_writing_take_a_bounded_number_of_processes() -> None:
+    plan = plan_job(units(10_000, fragments=5), ComputeConfig(), Resources(cpus=2))
+    assert (plan.reads, plan.writes) == (2, 2)
+    plan = plan_job(units(10_000, fragments=5), ComputeConfig(actors=8), Resources(cpus=1))
+    assert (plan.reads, plan.writes) == (5, 8)
+
+
+def test_few_parts_need_no_bound() -> None:
+    assert plan_job(units(100), ComputeConfig(), Resources(cpus=2)).writes is None
+
+
 def test_threads_share_the_cpus_among_fewer_encoders() -> None:
     assert plan_job(units(10_000), ComputeConfig(threads=4), Resources(cpus=16)).actors == 4
 
