@@ -36,8 +36,8 @@ class Resources:
 class Plan:
     """How a job is cut up. `actor_memory` is in bytes.
 
-    `reads` and `writes` tasks run at once at most: each is a process and what it holds. `writes` is None when there
-    are few parts anyway; Ray Data warns of a bound that is not reached.
+    `reads` and `writes` tasks run at once at most: each is a process and what it holds. `writes` is None when
+    there are few parts anyway; Ray Data warns of a bound that is not reached.
     """
 
     actors: int
