@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Final
@@ -16,6 +16,7 @@ import pytest
 from deltalake import DeltaTable, write_deltalake
 
 from lakebed.jobs.embed import run_embed
+from lakebed.jobs.progress import Silent
 from lakebed.jobs.report import EmbedReport
 from lakebed.platform.config.embed import EmbedJob
 from lakebed.platform.config.storage import TableConfig
@@ -93,7 +94,7 @@ class Job:
         np.testing.assert_allclose(np.array([row["embedding"] for row in rows]), expected, atol=1e-6)
 
 
-class Once:
+class Once(Silent):
     """Watches a run, and does something once when a phase begins, or when so many rows are done."""
 
     def __init__(self, do: Callable[[], object], phase: str = "", rows: int = 0) -> None:
@@ -103,7 +104,7 @@ class Once:
         if phase == self.phase:
             self._act()
 
-    def advance(self, rows: int, quarantined: int) -> None:
+    def advance(self, rows: int, errors: Mapping[str, int]) -> None:
         self.left -= rows
         if not self.phase and self.left <= 0:
             self._act()
@@ -316,6 +317,7 @@ quiet_libraries()
 import ray
 from ray.cluster_utils import Cluster
 from lakebed.jobs.embed import run_embed
+from lakebed.jobs.progress import Silent
 from lakebed.platform.config.embed import EmbedJob
 from lakebed.platform.encoder.fake import FakeEncoder
 
@@ -323,11 +325,8 @@ class Slow(FakeEncoder):
     def __init__(self):
         super().__init__(16, seconds_per_row=0.01)
 
-class Removes:
-    def note(self, phase, detail=""):
-        pass
-
-    def advance(self, rows, quarantined):
+class Removes(Silent):
+    def advance(self, rows, errors):
         if nodes:
             cluster.remove_node(nodes.pop(), allow_graceful=False)
 
