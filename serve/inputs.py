@@ -51,7 +51,7 @@ def read_token_rows(value: Any, *, max_inputs: int) -> list[list[int]] | None:
     _check_count(rows, max_inputs)
     for position, row in enumerate(rows):
         _check_token_row(row, position)
-    return rows
+    return [[int(token) for token in row] for row in rows]
 
 
 def _check_count(members: Sequence[Any], most: int) -> None:
@@ -124,7 +124,10 @@ def _is_item_object(value: Any) -> bool:
 
 
 def _is_token(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+    """Whether it is a whole number; 5.0 is one, in JSON Schema and so in the interface's own document."""
+    return (isinstance(value, int) and not isinstance(value, bool)) or (
+        isinstance(value, float) and value.is_integer()
+    )
 
 
 def _json_name(value: Any) -> str:
