@@ -53,7 +53,7 @@ def arguments(folder: Path, uri: str, *more: str) -> list[str]:
         (["--text", "note", "--model", "no-such-model"], 3, "no model named 'no-such-model'"),
         (["--text", "note", "--dimensions", "9"], 2, "dimensions must be between 1 and 8"),
         (["--text", "note", "--max-quarantined", "much"], 2, "max_quarantined"),
-        (["--text", "note", "--source-format", "lance"], 2, "source.format"),
+        (["--text", "note", "--source-format", "orc"], 2, "source.format"),
         ([], 2, "columns: required field is missing"),
     ],
 )
