@@ -44,7 +44,7 @@ class Limits(Config):
     max_arriving_bytes: PositiveInt = 512 * 2**20
     """Bytes of bodies that have come in part, in one replica; above it, large ones get 429."""
 
-    max_wait_seconds: PositiveFloat = 1.4
+    max_wait_seconds: PositiveFloat = 1.8
     """How long a request may have to wait for others, as far as is known; above it, it gets 429."""
 
     max_seconds: PositiveFloat = 120.0
