@@ -68,11 +68,11 @@ def read_unit(
     snapshot: Snapshot, number: int, unit: Unit, columns: tuple[str, ...], batch_rows: int
 ) -> Iterator[pa.Table]:
     """Read the rows of one unit of a snapshot, with its number and their positions."""
-    position = unit.fragment.start
+    position, todo = unit.fragment.start, np.array(unit.todo, np.int64)
     for table in snapshot.read(unit.fragment, columns, batch_rows):
         positions = np.arange(position, position + len(table))
         position += len(table)
-        wanted = members(unit.todo, positions)
+        wanted = members(todo, positions)
         if not wanted.any():
             continue
         if not wanted.all():

@@ -47,16 +47,19 @@ def count(ranges: Iterable[Range]) -> int:
 
 
 def without(whole: Ranges, taken: Ranges) -> Ranges:
-    """Positions of `whole` that are not in `taken`."""
+    """Positions of `whole` that are not in `taken`; each is gone through once."""
     left: list[Range] = []
+    place = 0
     for first, last in whole:
         at = first
-        for start, stop in taken:
-            if stop <= at or start >= last:
-                continue
+        while place < len(taken) and taken[place][0] < last:
+            start, stop = taken[place]
             if start > at:
                 left.append((at, start))
             at = max(at, stop)
+            if stop > last:  # it may take of the next one, too
+                break
+            place += 1
         if at < last:
             left.append((at, last))
     return tuple(left)
@@ -68,11 +71,11 @@ def within(ranges: Ranges, first: int, last: int) -> Ranges:
     return tuple((start, stop) for start, stop in cut if start < stop)
 
 
-def members(ranges: Ranges, positions: Positions) -> Mask:
-    """Which positions lie in the ranges."""
-    if not ranges:
+def members(ranges: Ranges | Positions, positions: Positions) -> Mask:
+    """Which positions lie in the ranges; who asks often gives them as an array (n, 2)."""
+    if not len(ranges):
         return np.zeros(len(positions), np.bool_)
-    starts, stops = np.array(ranges, np.int64).T
+    starts, stops = np.asarray(ranges, np.int64).T
     before = np.searchsorted(starts, positions, side="right") - 1
     inside: Mask = (before >= 0) & (positions < stops[np.maximum(before, 0)])
     return inside
