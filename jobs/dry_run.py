@@ -28,8 +28,11 @@ from lakebed.platform.cluster import connected, starts_its_own
 from lakebed.platform.config.embed import EMBEDDING, ComputeConfig, EmbedJob
 from lakebed.platform.encoder.load import Device, Model
 from lakebed.platform.encoder.plan import Budget
+from lakebed.platform.errors import ConfigError, EmptyTableError
 from lakebed.platform.items import Item
+from lakebed.platform.lake.filters import RowFilter
 from lakebed.platform.lake.fragments import Snapshot
+from lakebed.platform.lake.pruning import count_rows, pruned
 from lakebed.platform.machine import machine
 
 SECONDS: Final = 8.0
@@ -56,20 +59,28 @@ def dry_run(
 ) -> Estimate:
     """Estimate a job whose source, columns and model were found fit.
 
-    It is to run with `encoders`, at least and at most; `held` rows are in its tables already.
+    It is to run with `encoders`, at least and at most; `held` rows are in its tables already. Raises ConfigError
+    for a job on windows, which would have to be cut first, and EmptyTableError when no row that was looked at is
+    one of the job's.
     """
+    if job.windows:
+        raise ConfigError("a dry run cannot tell what windows take before they are cut", hint="run the job itself")
+    chosen = RowFilter(job.source.filter) if job.source.filter else None
+    rows = count_rows(snapshot, chosen) if chosen else snapshot.rows
     device, lacks = _device(job.compute)
     budget = Budget(job.compute.batch_cost) if job.compute.batch_cost else Budget()
     trial = Trial(RowMapping.of(job), RowEmbedder(model.load(device), dimensions, budget))
     with _threads(job.compute.threads):
-        trial.run(snapshot, _ROWS[device])
+        trial.run(snapshot, _ROWS[device], chosen)
+    if not trial.samples:
+        raise EmptyTableError(f"{snapshot.uri}: none of the sampled rows satisfies the filter")
     threads = job.compute.threads if device == "cpu" else None
-    one = seconds_per_row(trial.samples, threads).times(max(0, snapshot.rows - held))
+    one = seconds_per_row(trial.samples, threads).times(max(0, rows - held))
     return Estimate(
         source=snapshot.uri,
         source_version=snapshot.version,
-        source_rows=snapshot.rows,
-        held=held,
+        source_rows=rows,
+        held=min(held, rows),
         model=model.reference,
         samples=tuple(trial.samples),
         seconds=None if lacks else _divided(one, encoders, job.compute.gpus),
@@ -118,14 +129,18 @@ class Trial:
     samples: list[Sample] = field(default_factory=list)
     _stored: list[pa.Table] = field(default_factory=list)
 
-    def run(self, snapshot: Snapshot, most: int) -> None:
-        """Embed samples of at most `most` rows from all over a table, until time is up.
+    def run(self, snapshot: Snapshot, most: int, chosen: RowFilter | None = None) -> None:
+        """Embed samples of at most `most` rows from all over a table, those that are `chosen`, until time is up.
 
         A small table is cut into several, too: their spread is what tells a range.
         """
         most = max(1, min(most, snapshot.rows // _PLACES))
         rows, deadline = 0, 0.0
-        for table in sample(snapshot, self.mapping.columns.read, _PLACES, most):
+        columns = dict.fromkeys((*self.mapping.columns.read, *(chosen.columns if chosen else ())))
+        for found in sample(pruned(snapshot, chosen) if chosen else snapshot, tuple(columns), _PLACES, most):
+            table = chosen.kept(found) if chosen else found
+            if not len(table):
+                continue
             if not rows:
                 rows = self._warm_up(table)
                 deadline = time.monotonic() + SECONDS

@@ -16,6 +16,7 @@ from lakebed.jobs.dry_run import dry_run, planned_encoders
 from lakebed.jobs.estimate import Estimate, Range, Sample, per_row, seconds_per_row, share_of
 from lakebed.platform.config.embed import EmbedJob
 from lakebed.platform.encoder.load import resolve_model
+from lakebed.platform.errors import ConfigError, EmptyTableError
 from lakebed.platform.lake.sink import Commit
 from lakebed.platform.lake.storage import names_in
 from lakebed.platform.lake.tables import open_table
@@ -53,6 +54,18 @@ def test_counts_are_told_from_the_rows(tmp_path: Path) -> None:
     assert (figures["tokens_per_row"], figures["tokens"], figures["characters_per_text"]) == (3, 4500, 11)
     assert (figures["encoders_most"], figures["samples"], figures["sampled_rows"]) == (2, 0, 512)
     assert all(not isinstance(value, dict | list) for value in figures.values())
+
+
+def test_a_filter_leaves_its_rows_and_windows_are_refused(tmp_path: Path) -> None:
+    notes(tmp_path)
+    source = {"uri": str(tmp_path / "source"), "filter": "id < 600"}
+    found = estimate(job(tmp_path, {"text": "note", "keys": ["id"]}, source=source), held=5000).as_json()
+    assert (found["source_rows"], found["rows_held"], found["rows"], found["tokens_per_row"]) == (600, 600, 0, 3)
+    with pytest.raises(EmptyTableError, match="none of the sampled rows"):
+        estimate(job(tmp_path, {"text": "note"}, source={**source, "filter": "id < 0"}))
+    windows = {"entity": ["note"], "time": "id", "channels": ["x"], "length": 5}
+    with pytest.raises(ConfigError, match="before they are cut"):
+        estimate(job(tmp_path, {}, windows=windows, sampling_rate=1))
 
 
 def test_series_and_the_bytes_of_their_vectors_are_counted(tmp_path: Path) -> None:

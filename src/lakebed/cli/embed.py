@@ -275,7 +275,7 @@ def estimate_job(
         checked.model,
         checked.dimensions,
         planned_encoders(job, checked.snapshot),
-        held=min(held, checked.snapshot.rows),
+        held=held,
         dollars_per_hour=dollars_per_hour,
     )
     estimate.show(console.out)
