@@ -22,6 +22,8 @@ from lakebed.platform import errors
 from lakebed.platform.lake.fragments import DataFile, Snapshot, fragments_of, whole_files
 from lakebed.platform.lake.parts import ParquetWriter, Part
 from lakebed.platform.lake.sink import (
+    RUN,
+    SEQUENCE,
     SLOT_COLUMN,
     Commit,
     Orphan,
@@ -31,6 +33,8 @@ from lakebed.platform.lake.sink import (
     check_columns,
     described,
     mark_of,
+    overtaken,
+    rewritten,
 )
 from lakebed.platform.lake.storage import (
     delta_options,
@@ -45,8 +49,6 @@ from lakebed.platform.lake.storage import (
 )
 
 _UNREADABLE: Final = frozenset({"columnMapping"})
-_RUN: Final = "lakebed.run"
-_SEQUENCE: Final = "lakebed.sequence"
 _COMMITS_SEARCHED: Final = 50
 _COMMIT_ATTEMPTS: Final = 2
 _RUNS: Final = "run-"
@@ -220,7 +222,7 @@ class DeltaSink:
         if table is None:
             return self._create(commit)
         if not state.exists or table.transaction_version(self._application) != state.sequence:
-            raise self._overtaken()
+            raise overtaken(self.uri)
         actions: list[AddAction | RemoveAction] = [_add_action(part, commit.slot) for part in commit.parts]
         actions += self._removals(table, commit)
         try:
@@ -232,7 +234,7 @@ class DeltaSink:
                 commit_properties=self._properties(commit, state.sequence + 1),
             )
         except CommitFailedError:
-            raise self._overtaken() from None
+            raise overtaken(self.uri) from None
         table.load_as_version(table.version() + 1)  # it was committed upon; the handle does not say so by itself
         return self._state(table, state.sequence + 1)
 
@@ -242,10 +244,7 @@ class DeltaSink:
         sizes = {unquote(row["path"]): row["size_bytes"] for row in _added(table)}
         gone = [path for path in commit.removed if path not in sizes]
         if gone:
-            raise errors.CommitError(
-                f"{self.uri}: {gone[0]} was rewritten while this run was at work; nothing of it was committed now",
-                hint="run it again",
-            )
+            raise rewritten(self.uri, gone[0])
         now, values = time.time_ns() // 1_000_000, {SLOT_COLUMN: commit.slot}
         return [RemoveAction(quote(path), True, now, sizes[path], dict(values)) for path in commit.removed]
 
@@ -266,7 +265,7 @@ class DeltaSink:
     def _properties(self, commit: Commit, sequence: int) -> CommitProperties:
         mark = mark_of(commit.complete_for) if commit.complete_for is not None else 0
         return CommitProperties(
-            custom_metadata={_RUN: commit.run, _SEQUENCE: str(sequence), **commit.metadata},
+            custom_metadata={RUN: commit.run, SEQUENCE: str(sequence), **commit.metadata},
             app_transactions=[
                 Transaction(self._application, sequence),
                 Transaction(self._mark(commit.slot), mark),
@@ -274,17 +273,11 @@ class DeltaSink:
             max_commit_retries=0,  # a retry would land on a state that nobody compared
         )
 
-    def _overtaken(self) -> errors.CommitError:
-        return errors.CommitError(
-            f"{self.uri}: another run of this job committed first; nothing of this run was written now",
-            hint="run it again: it goes on from what is there",
-        )
-
     def _landed(self, run: str, sequence: int) -> DeltaTable | None:
         """The table right after a commit of a run, if that one landed."""
         table = _load(self.uri)
         for entry in table.history(_COMMITS_SEARCHED) if table else []:
-            if (entry.get(_RUN), entry.get(_SEQUENCE)) == (run, str(sequence)):
+            if (entry.get(RUN), entry.get(SEQUENCE)) == (run, str(sequence)):
                 return DeltaTable(self.uri, version=entry["version"], storage_options=delta_options(self.uri))
         return None
 

@@ -38,6 +38,10 @@ from lakebed.platform.lake.iceberg_catalog import CatalogConfig, load_table, ope
 from lakebed.platform.lake.iceberg_types import arrow_schema, iceberg_schema, numbered, storable
 from lakebed.platform.lake.parts import ParquetWriter, Part
 from lakebed.platform.lake.sink import (
+    DESCRIPTION,
+    OWNER,
+    RUN,
+    SEQUENCE,
     SLOT_COLUMN,
     Commit,
     Orphan,
@@ -46,6 +50,8 @@ from lakebed.platform.lake.sink import (
     check_columns,
     described,
     mark_of,
+    overtaken,
+    rewritten,
 )
 from lakebed.platform.lake.storage import (
     files_below,
@@ -56,10 +62,6 @@ from lakebed.platform.lake.storage import (
     store_errors,
 )
 
-_OWNER: Final = "lakebed.owner"
-_DESCRIPTION: Final = "lakebed.description"
-_RUN: Final = "lakebed.run"
-_SEQUENCE: Final = "lakebed.sequence"
 _SNAPSHOT: Final = "lakebed.snapshot"
 _SLOT: Final = "lakebed.slot."
 _DATA: Final = "data"
@@ -74,7 +76,7 @@ def iceberg_sink_at(uri: str, catalog: CatalogConfig) -> "IcebergSink | None":
         table = load_table(open_catalog(catalog), uri)
         if table is None:
             return None
-        owner = Owner.of(described(table.properties.get(_DESCRIPTION)) or {})
+        owner = Owner.of(described(table.properties.get(DESCRIPTION)) or {})
         sink = IcebergSink(uri, catalog, arrow_schema(table.schema()), owner)
         sink.open()
         return sink
@@ -107,8 +109,8 @@ class IcebergSink:
             if table is None:
                 require_store(place_of(self.uri, self._staged().table_metadata.location))
                 return SinkState(False, 0, None, {})
-            if table.properties.get(_OWNER) != self.owner.key:
-                raise self.owner.refuse(self.uri, table.properties.get(_DESCRIPTION))
+            if table.properties.get(OWNER) != self.owner.key:
+                raise self.owner.refuse(self.uri, table.properties.get(DESCRIPTION))
             check_columns(self.uri, arrow_schema(table.schema()), self.schema)
             self._check_partitions(table)
             return _state(table)
@@ -185,7 +187,7 @@ class IcebergSink:
                 schema,
                 location=self._new_location,
                 partition_spec=_partitions(schema),
-                properties={_OWNER: self.owner.key, _DESCRIPTION: self.owner.text},
+                properties={OWNER: self.owner.key, DESCRIPTION: self.owner.text},
             )
         except (ValueError, NotImplementedError) as error:
             raise TableError(f"{self.uri}: the catalog makes no such table: {error}") from None
@@ -206,7 +208,7 @@ class IcebergSink:
         """Commit and return the id of the new snapshot."""
         table = self._load()
         if (table is not None) != state.exists:
-            raise self._overtaken()
+            raise overtaken(self.uri)
         if table is not None:
             self._check_unchanged(table, state)
         removed = self._removed(table, state, commit)
@@ -215,7 +217,7 @@ class IcebergSink:
             Operation.OVERWRITE if removed else Operation.APPEND,
             transaction,
             transaction._table.io,
-            snapshot_properties={_RUN: commit.run, _SEQUENCE: str(state.sequence + 1), **commit.metadata},
+            snapshot_properties={RUN: commit.run, SEQUENCE: str(state.sequence + 1), **commit.metadata},
         )
         for part in commit.parts:
             update.append_data_file(self._data_file(transaction, part, commit.slot))
@@ -228,8 +230,8 @@ class IcebergSink:
 
     def _check_unchanged(self, table: Table, state: SinkState) -> None:
         found = _state(table)
-        if table.properties.get(_OWNER) != self.owner.key or found.sequence != state.sequence:
-            raise self._overtaken()
+        if table.properties.get(OWNER) != self.owner.key or found.sequence != state.sequence:
+            raise overtaken(self.uri)
         if found.version != state.version:
             raise CommitError(
                 f"{self.uri}: something else changed the table while this run was at work; nothing of it was "
@@ -243,10 +245,7 @@ class IcebergSink:
         known = self._files_of(table, int(state.version), commit.slot) if table and state.version else {}
         gone = [path for path in commit.removed if path not in known]
         if gone:
-            raise CommitError(
-                f"{self.uri}: {gone[0]} was rewritten while this run was at work; nothing of it was committed now",
-                hint="run it again",
-            )
+            raise rewritten(self.uri, gone[0])
         return [known[path] for path in commit.removed]
 
     def _data_file(self, transaction: Transaction, part: Part, slot: str) -> IcebergFile:
@@ -270,20 +269,14 @@ class IcebergSink:
             table = self._load()
             for snapshot in table.snapshots() if table else []:
                 told = snapshot.summary.additional_properties if snapshot.summary else {}
-                if (told.get(_RUN), told.get(_SEQUENCE)) == (run, str(sequence)):
+                if (told.get(RUN), told.get(SEQUENCE)) == (run, str(sequence)):
                     return snapshot.snapshot_id
         return None
 
     def _failed(self, error: LakebedError) -> CommitError:
         if isinstance(error.__cause__, _CONFLICTS):
-            return self._overtaken()
+            return overtaken(self.uri)
         return CommitError(f"{self.uri}: the commit failed: {error.message}")
-
-    def _overtaken(self) -> CommitError:
-        return CommitError(
-            f"{self.uri}: another run of this job committed first; nothing of this run was written now",
-            hint="run it again: it goes on from what is there",
-        )
 
 
 class _Fenced(_OverwriteFiles):
@@ -315,7 +308,7 @@ def _state(table: Table) -> SinkState:
     slots = {name.removeprefix(_SLOT): int(mark) for name, mark in properties.items() if name.startswith(_SLOT)}
     holds = version == properties.get(_SNAPSHOT)
     marks = {slot: (mark or None) if holds else None for slot, mark in slots.items()}
-    return SinkState(True, int(properties.get(_SEQUENCE, 0)), version, marks)
+    return SinkState(True, int(properties.get(SEQUENCE, 0)), version, marks)
 
 
 def _marks(state: SinkState, commit: Commit) -> dict[str, int | None]:
@@ -325,7 +318,7 @@ def _marks(state: SinkState, commit: Commit) -> dict[str, int | None]:
 def _properties(state: SinkState, commit: Commit, snapshot_id: int) -> dict[str, str]:
     """All slots are marked anew: marks of before a foreign change must not come back with the new snapshot."""
     marks = {f"{_SLOT}{slot}": str(mark or 0) for slot, mark in _marks(state, commit).items()}
-    return {_RUN: commit.run, _SEQUENCE: str(state.sequence + 1), _SNAPSHOT: str(snapshot_id), **marks}
+    return {RUN: commit.run, SEQUENCE: str(state.sequence + 1), _SNAPSHOT: str(snapshot_id), **marks}
 
 
 def _held(uri: str, table: Table) -> frozenset[str]:

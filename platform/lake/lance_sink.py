@@ -26,6 +26,10 @@ from lakebed.platform.lake.fragments import Fragment, Snapshot
 from lakebed.platform.lake.lance import LanceReader, fragment_id, fragment_of, lance_errors, load
 from lakebed.platform.lake.parts import Part
 from lakebed.platform.lake.sink import (
+    DESCRIPTION,
+    OWNER,
+    RUN,
+    SEQUENCE,
     SLOT_COLUMN,
     Commit,
     Orphan,
@@ -37,10 +41,6 @@ from lakebed.platform.lake.sink import (
 )
 from lakebed.platform.lake.storage import StoredFile, files_below, join, lance_options, remove_files
 
-_OWNER: Final = "lakebed.owner"
-_DESCRIPTION: Final = "lakebed.description"
-_RUN: Final = "lakebed.run"
-_SEQUENCE: Final = "lakebed.sequence"
 _SLOTS: Final = "lakebed.slots"
 _DATA: Final = "data"
 _SUFFIX: Final = ".lance"
@@ -68,7 +68,7 @@ class LanceWriter:
         """
         with lance_errors(self.uri):
             [fragment] = write_fragments(
-                table.replace_schema_metadata({_RUN: self.run}),
+                table.replace_schema_metadata({RUN: self.run}),
                 self.uri,
                 mode="overwrite",  # numbers the columns from 0, whatever is there; see LanceSink._check_numbers
                 max_rows_per_file=max(1, len(table)),
@@ -86,7 +86,7 @@ def lance_sink_at(uri: str) -> "LanceSink | None":
         dataset = load(uri)
         if dataset is None:
             return None
-        owner = Owner.of(described(dataset.schema_metadata.get(_DESCRIPTION)) or {})
+        owner = Owner.of(described(dataset.schema_metadata.get(DESCRIPTION)) or {})
         sink = LanceSink(uri, dataset.schema.remove_metadata(), owner)
         sink.open()
         return sink
@@ -184,8 +184,8 @@ class LanceSink:
 
     def _check_owner(self, dataset: LanceDataset) -> None:
         known = dataset.schema_metadata
-        if known.get(_OWNER) != self.owner.key:
-            raise self.owner.refuse(self.uri, known.get(_DESCRIPTION))
+        if known.get(OWNER) != self.owner.key:
+            raise self.owner.refuse(self.uri, known.get(DESCRIPTION))
 
     def _check_numbers(self, dataset: LanceDataset) -> None:
         """Columns have the numbers that workers write into their files, unless someone dropped and remade one."""
@@ -205,7 +205,7 @@ class LanceSink:
         self._check_owner(dataset)
         sequence, properties = _last_change(dataset)
         if sequence != state.sequence:
-            who = "another run of this job committed" if _RUN in properties else "something else changed it"
+            who = "another run of this job committed" if RUN in properties else "something else changed it"
             raise errors.CommitError(f"{self.uri}: {who} first; nothing of this run was written now", hint=_AGAIN)
         return dataset
 
@@ -220,7 +220,7 @@ class LanceSink:
 
     def _whole(self, new: list[FragmentMetadata]) -> LanceOperation.Overwrite:
         """Make the dataset, or fill an empty one. Lance refuses the second of two of these upon one version."""
-        mine = {_OWNER: self.owner.key, _DESCRIPTION: self.owner.text}
+        mine = {OWNER: self.owner.key, DESCRIPTION: self.owner.text}
         return LanceOperation.Overwrite(self.schema.with_metadata(mine), new)
 
     def _change(
@@ -282,7 +282,7 @@ def _properties(commit: Commit, sequence: int, slots: Mapping[str, int | None]) 
     """What a transaction says of itself: the version it should make, and the marks of all slots in it."""
     mark = None if commit.complete_for is None else mark_of(commit.complete_for)
     marks = json.dumps({**slots, commit.slot: mark})
-    return {**commit.metadata, _RUN: commit.run, _SEQUENCE: str(sequence), _SLOTS: marks}
+    return {**commit.metadata, RUN: commit.run, SEQUENCE: str(sequence), _SLOTS: marks}
 
 
 def _numbers(columns: Sequence[Any]) -> list[Any]:
@@ -293,7 +293,7 @@ def _numbers(columns: Sequence[Any]) -> list[Any]:
 def _state(dataset: LanceDataset) -> SinkState:
     """What the dataset says of itself. A commit that Lance rebased has marks that were true of another version."""
     sequence, properties = _last_change(dataset)
-    slots = json.loads(properties[_SLOTS]) if properties.get(_SEQUENCE) == str(sequence) else {}
+    slots = json.loads(properties[_SLOTS]) if properties.get(SEQUENCE) == str(sequence) else {}
     return SinkState(True, sequence, str(dataset.version), slots)
 
 
@@ -334,5 +334,5 @@ def _run_of(uri: str) -> str | None:
         written = LanceFileReader(uri, storage_options=lance_options(uri)).metadata().schema.metadata or {}
     except (OSError, ValueError):
         return None
-    run = written.get(_RUN.encode())
+    run = written.get(RUN.encode())
     return run.decode() if run else None

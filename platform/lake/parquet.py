@@ -24,7 +24,16 @@ import pyarrow.dataset as pads
 from lakebed.platform.errors import CommitError, LakebedError, TableError, TableNotFoundError
 from lakebed.platform.lake.fragments import DataFile, Snapshot, decoded, fragments_of, whole_files
 from lakebed.platform.lake.parts import ParquetWriter
-from lakebed.platform.lake.sink import Commit, Orphan, Owner, SinkState, answers_lost, check_columns, mark_of
+from lakebed.platform.lake.sink import (
+    Commit,
+    Orphan,
+    Owner,
+    SinkState,
+    answers_lost,
+    check_columns,
+    mark_of,
+    overtaken,
+)
 from lakebed.platform.lake.storage import (
     create_file,
     files_below,
@@ -186,10 +195,7 @@ class ParquetSink:
                 )
                 raise CommitError(f"{self.uri}: the commit failed: {message}", hint=hint) from error
             if landed["run"] != commit.run:
-                raise CommitError(
-                    f"{self.uri}: another run of this job committed first; nothing of this run was written now",
-                    hint="run it again: it goes on from what is there",
-                ) from None
+                raise overtaken(self.uri) from None
         return SinkState(True, sequence, str(sequence), manifest["slots"])
 
     def discard(self, run: str) -> None:

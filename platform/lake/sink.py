@@ -17,12 +17,19 @@ from typing import Any, Final, Protocol, Self
 
 import pyarrow as pa
 
-from lakebed.platform.errors import TableError, UnreachableError
+from lakebed.platform.errors import CommitError, TableError, UnreachableError
 from lakebed.platform.lake.fragments import Snapshot
 from lakebed.platform.lake.parts import Part, PartWriter
 from lakebed.platform.lake.storage import store_errors
 
 SLOT_COLUMN: Final = "lb_model_digest"
+
+OWNER: Final = "lakebed.owner"
+DESCRIPTION: Final = "lakebed.description"
+RUN: Final = "lakebed.run"
+SEQUENCE: Final = "lakebed.sequence"
+"""Under these names formats keep beside the rows who owns the table, which run made a commit, and its number."""
+
 
 _ELSEWHERE: Final = "choose another folder for the result"
 
@@ -165,6 +172,22 @@ class Sink(Protocol):
 def mark_of(source_version: str) -> int:
     """Name a version of a source by a positive number of 62 bits, which every format can keep beside a slot."""
     return int.from_bytes(hashlib.sha256(source_version.encode()).digest()[:8], "big") % (2**62 - 1) + 1
+
+
+def overtaken(uri: str) -> CommitError:
+    """Return the error of a run that finds another one's commit upon the state that it knew."""
+    return CommitError(
+        f"{uri}: another run of this job committed first; nothing of this run was written now",
+        hint="run it again: it goes on from what is there",
+    )
+
+
+def rewritten(uri: str, path: str) -> CommitError:
+    """Return the error of a run whose part to be removed is not in the table any more."""
+    return CommitError(
+        f"{uri}: {path} was rewritten while this run was at work; nothing of it was committed now",
+        hint="run it again",
+    )
 
 
 def described(text: str | None) -> dict[str, Any] | None:
