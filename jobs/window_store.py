@@ -35,6 +35,7 @@ from lakebed.platform.lake.storage import (
     remove_folder,
     store_errors,
 )
+from lakebed.platform.lake.tables import table_folder
 
 FORMAT: Final = "lakebed-windows-1"
 _MANIFEST: Final = "windows.json"
@@ -69,7 +70,7 @@ class WindowStore:
             "windows": job.windows and job.windows.model_dump(mode="json", exclude={"folder"}),
         }
         digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:32]
-        folder = (job.windows and job.windows.folder) or join(job.sink.uri, *_FOLDER)
+        folder = (job.windows and job.windows.folder) or join(table_folder(job.sink), *_FOLDER)
         return cls(join(folder, digest), identity)
 
     def opened(self, version: str) -> Snapshot | None:
