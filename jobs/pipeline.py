@@ -4,6 +4,7 @@ Only this module knows Ray Data; what its actors do is in `worker.py`. Arrow tab
 so that no type of Ray's own reaches a table; vectors never pass through the driver.
 """
 
+import gc
 import logging
 import math
 import pickle
@@ -96,14 +97,18 @@ def run_pipeline(
     """
     book = RemoteSuspects.start(plan.actors)
     with DataContext.current(_context()), closing(book):
-        accounts = _dataset(plan, source, embedding, stager, variables, book)
-        batches = iter(accounts.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0))
         try:
-            for batch in batches:
-                for account in batch.column(_ACCOUNT).to_pylist():
-                    yield pickle.loads(account)  # noqa: S301  our own workers wrote it
+            yield from _accounts(_dataset(plan, source, embedding, stager, variables, book))
         except RayError as error:
-            raise of_workers(error) from error
+            found = of_workers(error)
+            _forget_frames(error)
+            raise found from error
+
+
+def _accounts(dataset: Any) -> Generator[Staged]:
+    for batch in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+        for account in batch.column(_ACCOUNT).to_pylist():
+            yield pickle.loads(account)  # noqa: S301  our own workers wrote it
 
 
 def _dataset(
@@ -177,6 +182,20 @@ def of_workers(error: RayError) -> LakebedError:
         if isinstance(found, LakebedError) and not isinstance(found, RayError):  # Ray's may claim to be ours, too
             return found
     return JobFailedError(f"the workers failed: {_in_a_line(getattr(error, 'cause', None) or error)}")
+
+
+def _forget_frames(error: BaseException) -> None:
+    """Let go of Ray Data's frames: while they live so do its actors, and what those hold is free for nobody else."""
+    known: list[BaseException] = []
+    waiting: list[BaseException | None] = [error]
+    while waiting:
+        found = waiting.pop()
+        if found is None or any(found is other for other in known):
+            continue
+        known.append(found)
+        found.__traceback__ = None
+        waiting += [getattr(found, "cause", None), found.__cause__, found.__context__]
+    gc.collect()  # of errors of other tasks, each of which is in a circle with its frames
 
 
 def _in_a_line(error: BaseException) -> str:

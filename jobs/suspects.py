@@ -290,7 +290,7 @@ class RemoteSuspects:
 
     def through(self, batch: bytes, attempt: str, run: Range) -> None:
         """Say that a range did no harm."""
-        self.actor.through.remote(batch, attempt, run)
+        self._tell("through", batch, attempt, run)
 
     def starting(self) -> bool:
         """Announce a process."""
@@ -298,13 +298,17 @@ class RemoteSuspects:
 
     def ready(self) -> None:
         """Say that a process got as far as to run batches."""
-        self.actor.ready.remote()
+        self._tell("ready")
 
     def close(self) -> None:
         """End the actor."""
         import ray
 
         ray.kill(self.actor)
+
+    def _tell(self, what: str, *arguments: object) -> None:
+        """Say something once: after the end of a job there is nobody to hear it, which is not worth a warning."""
+        getattr(self.actor, what).options(max_task_retries=0).remote(*arguments)
 
     @staticmethod
     def _answer(reference: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Encoders that workers import by path: one kills its process, one waits to be killed, one drifts."""
+"""Encoders that workers import by path: one kills its process, one waits to be killed, one drifts, one is slow."""
 
 import os
 import threading
@@ -50,3 +50,10 @@ class Drifting(FakeEncoder):
         vectors = super().forward(work)
         vectors[:, os.getpid() % 16] += 1
         return vectors / (vectors**2).sum(axis=1, keepdims=True) ** 0.5
+
+
+class Slow(FakeEncoder):
+    """Takes its time."""
+
+    def __init__(self) -> None:
+        super().__init__(16, seconds_per_row=0.01)
