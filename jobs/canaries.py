@@ -1,17 +1,19 @@
-"""A few items of our own, embedded by the driver and by every worker before its first batch: a worker on which the
-same model gives other vectors must not write any.
+"""A few items of our own, embedded where a model is made, by a job's driver, and by every worker before its first
+batch: where the same model gives other vectors, none must be written.
 
 What can differ is the machine: its processor, its libraries, its memory. Knows no tables.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final, Self
 
 import numpy as np
 
 from lakebed.jobs.encoding import RowEmbedder
 from lakebed.platform.config.embed import ColumnsConfig
+from lakebed.platform.encoder.artifact import record_vectors
 from lakebed.platform.encoder.plan import Budget
 from lakebed.platform.encoder.prepared import VectorArray
 from lakebed.platform.encoder.protocol import Encoder
@@ -37,11 +39,22 @@ SIGNALS: Final = (
 )
 
 
+def all_items() -> tuple[Item, ...]:
+    """Items of every kind."""
+    return (*map(Item.of, TEXTS), *(Item.of(None, signal) for signal in SIGNALS))
+
+
 def items_for(columns: ColumnsConfig) -> tuple[Item, ...]:
     """Items of the kinds that a job embeds: what it does not use need not work, nor be compiled."""
-    texts = [Item.of(text) for text in TEXTS] if columns.text else []
-    signals = [Item.of(None, signal) for signal in SIGNALS] if columns.series or columns.channels else []
-    return (*texts, *signals)
+    series = bool(columns.series or columns.channels)
+    return tuple(item for item in all_items() if (series if item.text is None else columns.text))
+
+
+def record_canaries(encoder: Encoder, folder: Path) -> None:
+    """Keep the vectors that an encoder gives here beside its model."""
+    items = all_items()
+    keys = (item.content_key() for item in items)
+    record_vectors(folder, dict(zip(keys, canary_vectors(encoder, items), strict=True)))
 
 
 def canary_vectors(encoder: Encoder, items: Sequence[Item], dimensions: int | None = None) -> VectorArray:
@@ -51,16 +64,23 @@ def canary_vectors(encoder: Encoder, items: Sequence[Item], dimensions: int | No
 
 @dataclass(frozen=True, eq=False)
 class Canaries:
-    """Items, and the vectors (n, dimensions) that they had where the job was checked."""
+    """Items, and the vectors (n, dimensions) that they are to have; `source` says where they had them."""
 
     items: tuple[Item, ...]
     vectors: VectorArray
+    source: str
 
     @classmethod
-    def of(cls, encoder: Encoder, columns: ColumnsConfig, dimensions: int) -> Self:
-        """Record them."""
+    def of(
+        cls, encoder: Encoder, columns: ColumnsConfig, dimensions: int, recorded: Mapping[str, VectorArray]
+    ) -> Self:
+        """Take what was recorded of a model by content key; of a model without, what this encoder gives."""
         items = items_for(columns)
-        return cls(items, canary_vectors(encoder, items, dimensions))
+        known = tuple(item for item in items if item.content_key() in recorded)
+        if not known:
+            return cls(items, canary_vectors(encoder, items, dimensions), "where the job was started")
+        vectors = encoder.finish(np.stack([recorded[item.content_key()] for item in known]), dimensions)
+        return cls(known, vectors, "where it was made")
 
     def check(self, encoder: Encoder, model: str, node: str) -> None:
         """Raise JobFailedError when an encoder gives other vectors. What had none when recorded is left out."""
@@ -70,7 +90,7 @@ class Canaries:
         if not cosines.size or cosines.min() >= LEAST_COSINE:
             return
         raise JobFailedError(
-            f"model {model} on node {node} gives other vectors than where the job was started: a cosine of "
+            f"model {model} on {node} gives other vectors than {self.source}: a cosine of "
             f"{cosines.min():.4f} for {_shown(self.items[np.flatnonzero(recorded)[cosines.argmin()]])}",
             hint="compare the versions of torch and numpy there, and the processors",
         )

@@ -59,7 +59,10 @@ def check_job(job: EmbedJob, registry: ModelSource | None = None) -> CheckedJob:
     info = encoder.info
     check_dimensions(info, job.dimensions)
     dimensions = job.dimensions or info.dimensions
-    canaries = Canaries.of(encoder, job.columns, dimensions)
+    recorded = model.recorded_vectors()
+    canaries = Canaries.of(encoder, job.columns, dimensions, recorded)
+    if recorded:
+        canaries.check(encoder, model.reference, "this machine")
     owner = _owner(job, dimensions)
     sink = open_sink(job.sink, result_schema(rows, job.columns, dimensions), owner)
     quarantine = open_sink(job.quarantine_table, quarantine_schema(rows, job.columns), owner)

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from lakebed.jobs import alignment
+from lakebed.jobs.canaries import record_canaries
 from lakebed.jobs.projection import Projection, fit_projection, random_rotation
 from lakebed.jobs.prose import sentences
 from lakebed.platform.captions import bare_phrases
@@ -21,7 +22,7 @@ from lakebed.platform.encoder.artifact import CONFIG, Artifact, write_artifact
 from lakebed.platform.encoder.convolution import LENGTH
 from lakebed.platform.encoder.description import DescriptionSpec
 from lakebed.platform.encoder.layout import Layout
-from lakebed.platform.encoder.multimodal import Parts, choose_device, configuration, fast_dtype
+from lakebed.platform.encoder.multimodal import MultiModalEncoder, Parts, choose_device, configuration, fast_dtype
 from lakebed.platform.encoder.prepared import VectorArray
 from lakebed.platform.encoder.signal_tower import Shares, SignalWeights
 from lakebed.platform.encoder.text_tower import TextSpec, TextTower
@@ -59,6 +60,7 @@ def train(recipe: Recipe, folder: Path, say: Say) -> Artifact:
     say("writing the artifact")
     config = configuration(parts, recipe.name, recipe.model_dump(mode="json"))
     artifact = write_artifact(folder, config, tensors, _card(recipe, parts, figures))
+    record_canaries(MultiModalEncoder.load(folder, device="cpu"), folder)
     say(f"made {folder} in {time.monotonic() - started:.0f} s, digest {artifact.digest[:12]}")
     return artifact
 

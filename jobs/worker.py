@@ -77,7 +77,7 @@ class EmbedBatches:
 
 
 def _loaded(embedding: Embedding, book: Book) -> RowEmbedder:
-    """Load the encoder, and compare it with the driver's."""
+    """Load the encoder, and prove it by its canaries."""
     reference = embedding.model.reference
     if not book.starting():
         raise JobFailedError(
@@ -88,7 +88,7 @@ def _loaded(embedding: Embedding, book: Book) -> RowEmbedder:
     encoder = embedding.model.load(embedding.device)
     _limit_threads(embedding.threads)
     if embedding.canaries:
-        embedding.canaries.check(encoder, reference, _node())
+        embedding.canaries.check(encoder, reference, f"node {_node()}")
     book.ready()
     cache = VectorCache(embedding.cache_bytes, embedding.dimensions) if embedding.cache_bytes else None
     return RowEmbedder(encoder, embedding.dimensions, embedding.budget, cache)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from lakebed.platform.config.environment import read_environment
-from lakebed.platform.encoder.artifact import CARD, CONFIG, TENSORS, Artifact, read_artifact
+from lakebed.platform.encoder.artifact import Artifact, files_of, read_artifact
 from lakebed.platform.encoder.load import CHAMPION
 from lakebed.platform.errors import ArtifactError, ConfigError, ModelNotFoundError
 from lakebed.platform.mlflow_store import MlflowStore, quoted
@@ -139,14 +139,14 @@ class Registry:
         return int(created.version)
 
     def _upload(self, artifact: Artifact, name: str, run_id: str | None) -> str:
-        """Log the three files as a LoggedModel; it is READY only when all are stored."""
+        """Log the files as a LoggedModel; it is READY only when all are stored."""
         client = self._store.client
         experiment = client.get_run(run_id).info.experiment_id if run_id else self._store.experiment(EXPERIMENT)
         model = client.create_logged_model(
             experiment, name=name, source_run_id=run_id, tags={_DIGEST: artifact.digest}, model_type="encoder"
         )
         with tempfile.TemporaryDirectory() as staged:
-            for file in (CARD, TENSORS, CONFIG):
+            for file in files_of(artifact.path):
                 shutil.copyfile(artifact.path / file, Path(staged) / file)
             try:
                 client.log_model_artifacts(model.model_id, staged)

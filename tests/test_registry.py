@@ -5,7 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lakebed.platform.encoder.artifact import TENSORS, digest_of, write_artifact
+from lakebed.platform.encoder.artifact import (
+    TENSORS,
+    digest_of,
+    record_vectors,
+    recorded_vectors,
+    write_artifact,
+)
 from lakebed.platform.encoder.load import resolve_model
 from lakebed.platform.errors import ArtifactError, ConfigError, ModelNotFoundError, UnreachableError
 from lakebed.platform.registry import Registry
@@ -31,6 +37,7 @@ def name(tmp_path: Path) -> str:
 
 def test_a_registered_model_comes_back_whole_and_verified(registry: Registry, tmp_path: Path, name: str) -> None:
     folder = model_folder(tmp_path / "made")
+    record_vectors(folder, {"key": np.ones(2, np.float32)})
     version = registry.register(folder, name, alias="champion", tags={"note": "first"})
     assert (version.version, version.aliases, version.digest) == (1, ("champion",), digest_of(folder))
     assert version.tags == {"note": "first"}
@@ -38,6 +45,7 @@ def test_a_registered_model_comes_back_whole_and_verified(registry: Registry, tm
     assert located is not None
     assert located[0] == 1
     assert digest_of(located[1]) == version.digest
+    assert recorded_vectors(located[1])["key"].tolist() == [1, 1]
 
 
 def test_the_same_digest_is_the_same_version(registry: Registry, tmp_path: Path, name: str) -> None:

@@ -1,5 +1,7 @@
 """A model as a directory: config.json, model.safetensors, MODEL_CARD.md; its digest is over the first two.
 
+Beside them may lie canaries.safetensors: vectors of a few items, as they were where the model was made.
+
 What a model is decides its digest, a sha256; what is said of it does not, so that measured figures can be added
 to a card. No pickle, ever. Does not know what configuration or tensors mean. `config.json` is written last,
 by rename, so a directory that has one is complete.
@@ -17,11 +19,13 @@ import numpy.typing as npt
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
+from lakebed.platform.encoder.prepared import VectorArray
 from lakebed.platform.errors import ArtifactError
 
 CONFIG: Final = "config.json"
 TENSORS: Final = "model.safetensors"
 CARD: Final = "MODEL_CARD.md"
+CANARIES: Final = "canaries.safetensors"
 FORMAT: Final = "lakebed-encoder-1"
 
 Tensors = Mapping[str, npt.NDArray[Any]]
@@ -81,6 +85,27 @@ def write_artifact(path: Path, config: Mapping[str, Any], tensors: Tensors, card
     partial.write_text(text, encoding="utf-8")
     partial.rename(path / CONFIG)
     return read_artifact(path)
+
+
+def record_vectors(path: Path, vectors: Mapping[str, VectorArray]) -> None:
+    """Keep vectors of full length, by content key, beside a model; the model stays the same."""
+    (path / CANARIES).write_bytes(save({key: np.ascontiguousarray(vector) for key, vector in vectors.items()}))
+
+
+def recorded_vectors(path: Path) -> dict[str, VectorArray]:
+    """Return the vectors that were kept beside a model, by content key; none for a model without."""
+    if not (path / CANARIES).is_file():
+        return {}
+    try:
+        loaded: dict[str, VectorArray] = load_file(path / CANARIES)
+    except SafetensorError as error:
+        raise ArtifactError(f"{path / CANARIES}: not a safetensors file: {error}") from None
+    return loaded
+
+
+def files_of(path: Path) -> list[str]:
+    """Names of the files that make up a model that was found whole; the one that completes it is the last."""
+    return [name for name in (CARD, CANARIES, TENSORS, CONFIG) if (path / name).is_file()]
 
 
 def digest_of(path: Path) -> str:

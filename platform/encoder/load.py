@@ -18,8 +18,9 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Final, Literal, Protocol
 
-from lakebed.platform.encoder.artifact import CARD, CONFIG, TENSORS, read_artifact
+from lakebed.platform.encoder.artifact import CONFIG, files_of, read_artifact, recorded_vectors
 from lakebed.platform.encoder.fake import FakeEncoder
+from lakebed.platform.encoder.prepared import VectorArray
 from lakebed.platform.encoder.protocol import Encoder
 from lakebed.platform.errors import ArtifactError, ConfigError, ModelNotFoundError
 
@@ -65,7 +66,11 @@ class Model:
         if self.kind != "artifact" or self.contents is not None:
             return self
         folder = Path(self.target)
-        return replace(self, contents={name: (folder / name).read_bytes() for name in (CONFIG, CARD, TENSORS)})
+        return replace(self, contents={name: (folder / name).read_bytes() for name in files_of(folder)})
+
+    def recorded_vectors(self) -> dict[str, VectorArray]:
+        """Vectors that a few items had where the model was made, by content key; none where none were kept."""
+        return recorded_vectors(Path(self.target)) if self.kind == "artifact" and self.contents is None else {}
 
     def _unpacked(self) -> Path:
         """Lay the packed files down once per machine and digest; safe when several processes do it at once."""

@@ -5,7 +5,17 @@ import json
 import numpy as np
 import pytest
 
-from lakebed.platform.encoder.artifact import CARD, CONFIG, TENSORS, read_artifact, write_artifact
+from lakebed.platform.encoder.artifact import (
+    CANARIES,
+    CARD,
+    CONFIG,
+    TENSORS,
+    files_of,
+    read_artifact,
+    record_vectors,
+    recorded_vectors,
+    write_artifact,
+)
 from lakebed.platform.errors import ArtifactError
 
 TENSOR = {"weight": np.arange(6, dtype=np.float32).reshape(2, 3)}
@@ -58,3 +68,18 @@ def test_tensors_that_are_no_safetensors_are_refused(tmp_path):
     (tmp_path / "m" / TENSORS).write_bytes(b"\x80\x04pickle")
     with pytest.raises(ArtifactError, match="not a safetensors file"):
         read_artifact(tmp_path / "m").tensors()
+
+
+def test_vectors_kept_beside_a_model_are_read_and_do_not_change_it(tmp_path):
+    made = write_artifact(tmp_path / "m", {"name": "m"}, TENSOR, "# card")
+    assert recorded_vectors(made.path) == {}
+    record_vectors(made.path, {"key": np.arange(3, dtype=np.float32)})
+    assert recorded_vectors(made.path)["key"].tolist() == [0, 1, 2]
+    assert read_artifact(made.path).digest == made.digest
+    assert files_of(made.path) == [CARD, CANARIES, TENSORS, CONFIG]
+
+
+def test_kept_vectors_that_are_none_are_named(tmp_path):
+    (tmp_path / CANARIES).write_text("{}")
+    with pytest.raises(ArtifactError, match=r"canaries\.safetensors: not a safetensors file"):
+        recorded_vectors(tmp_path)

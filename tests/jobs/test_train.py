@@ -13,6 +13,7 @@ import torch
 import yaml
 
 from lakebed.jobs import alignment
+from lakebed.jobs.canaries import all_items
 from lakebed.jobs.projection import leading_directions, random_rotation, within_class_whitening
 from lakebed.jobs.train import train
 from lakebed.platform.config.recipe import Recipe
@@ -42,7 +43,9 @@ def tiny(tmp_path_factory):
 
 def test_a_trained_model_embeds(tiny):
     folder, artifact = tiny
-    encoder = resolve_model(str(folder)).load("cpu")
+    model = resolve_model(str(folder))
+    assert len(model.recorded_vectors()) == len(all_items())
+    encoder = model.load("cpu")
     assert (encoder.info.name, encoder.info.digest, encoder.info.dimensions) == ("tiny", artifact.digest, 768)
     vectors = encode(encoder, items_of(["words", np.arange(30.0)])).vectors
     assert np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
