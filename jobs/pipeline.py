@@ -185,7 +185,7 @@ def of_workers(error: RayError) -> LakebedError:
 
 
 def _forget_frames(error: BaseException) -> None:
-    """Let go of Ray Data's frames: while they live so do its actors, and what those hold is free for nobody else."""
+    """Let go of Ray Data's frames: while they live so do its actors, and what those hold is free for no one."""
     known: list[BaseException] = []
     waiting: list[BaseException | None] = [error]
     while waiting:
