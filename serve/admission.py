@@ -15,6 +15,28 @@ from lakebed.serve.meter import Meter
 
 _LEAST_RETRY_SECONDS: Final = 0.25
 _UNKNOWN_RETRY_SECONDS: Final = 1.0
+_REMEMBERED: Final = 0.95
+"""What a request still counts for when the next one's cost is known."""
+
+_LEAST_SHARE: Final = 0.25
+"""Of an estimate: answers from a cache cost nothing, but the next request may be for others."""
+
+
+class Guesses:
+    """What requests of some estimate cost, by what the last ones turned out to; at first half of it."""
+
+    def __init__(self) -> None:
+        self._cost, self._estimate = 500.0, 1000.0
+
+    def of(self, estimate: int) -> int:
+        """Guess a cost, at most the estimate: who is let in is soon known better, who is refused is not."""
+        share = self._cost / self._estimate
+        return max(1, round(estimate * min(1.0, max(_LEAST_SHARE, share))))
+
+    def learn(self, estimate: int, cost: int) -> None:
+        """Count what a request of this estimate did cost."""
+        self._cost = self._cost * _REMEMBERED + cost
+        self._estimate = self._estimate * _REMEMBERED + estimate
 
 
 class Ticket:
@@ -22,12 +44,14 @@ class Ticket:
 
     def __init__(self, admission: "Admission", estimate: int) -> None:
         self._admission = admission
+        self._estimate = estimate
         self.tokens = estimate
-        self.cost = _guess(estimate)
+        self.cost = admission.guesses.of(estimate)
 
     def correct(self, tokens: int, cost: int) -> None:
         """Replace the estimate by what is true; a request that was let in stays in."""
         self._admission.tokens += tokens - self.tokens
+        self._admission.guesses.learn(self._estimate, cost)
         self.tokens, self.cost = tokens, cost
 
 
@@ -41,6 +65,7 @@ class Admission:
     def __init__(self, capacity: int, wait_seconds: float, meter: Meter) -> None:
         self.capacity = capacity
         self.tokens = 0
+        self.guesses = Guesses()
         self._wait_seconds = wait_seconds
         self._meter = meter
         self._inside: dict[int, Ticket] = {}
@@ -69,15 +94,10 @@ class Admission:
         if self.tokens + estimate > self.capacity:
             raise _overloaded(_UNKNOWN_RETRY_SECONDS if rate is None else self.tokens / rate)
         if rate is not None:
-            cost = _guess(estimate)
+            cost = self.guesses.of(estimate)
             wait = sum(min(ticket.cost, cost) for ticket in self._inside.values()) / rate
             if wait > self._wait_seconds:
                 raise _overloaded(wait)
-
-
-def _guess(estimate: int) -> int:
-    """What a request may cost, at the lower end: who is let in is soon known better, who is refused is not."""
-    return max(1, estimate // 2)
 
 
 def _overloaded(wait: float) -> OverloadedError:

@@ -4,7 +4,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from lakebed.serve.admission import Admission
+from lakebed.serve.admission import Admission, Guesses
 from lakebed.serve.errors import OverloadedError
 from lakebed.serve.meter import Meter
 
@@ -17,9 +17,9 @@ def admission_of(capacity: int = 10**9, rate: int | None = None, wait_seconds: f
 
 
 def inside(admission: Admission, stack: ExitStack, *sizes: int) -> None:
-    """Let in requests of these sizes, known exactly."""
+    """Let in requests of these sizes, which cost what was estimated."""
     for size in sizes:
-        stack.enter_context(admission.enter(1)).correct(size, size)
+        stack.enter_context(admission.enter(size)).correct(size, size)
 
 
 def test_what_does_not_fit_is_told_when_to_come_back() -> None:
@@ -87,3 +87,31 @@ def test_a_meter_forgets_what_was_long_ago() -> None:
     for _ in range(100):
         meter.add(10, 1.0)
     assert meter.rate == pytest.approx(10)
+
+
+def test_a_cost_is_guessed_from_what_the_last_requests_turned_out_to() -> None:
+    guesses = Guesses()
+    assert guesses.of(100) == 50
+    for _ in range(200):
+        guesses.learn(1000, 800)
+    assert guesses.of(100) == 80
+
+
+@pytest.mark.parametrize(("cost", "guess"), [(0, 25), (5000, 100)])
+def test_a_guess_is_neither_more_than_the_estimate_nor_next_to_nothing(cost: int, guess: int) -> None:
+    guesses = Guesses()
+    for _ in range(200):
+        guesses.learn(1000, cost)
+    assert guesses.of(100) == guess
+
+
+def test_requests_whose_cost_is_not_known_yet_count_what_such_requests_cost() -> None:
+    admission = admission_of(rate=1000)
+    for _ in range(200):
+        with admission.enter(100) as ticket:
+            ticket.correct(100, 100)
+    with ExitStack() as stack:
+        for _ in range(11):
+            stack.enter_context(admission.enter(100))
+        with pytest.raises(OverloadedError), admission.enter(100):
+            pass
