@@ -1,15 +1,17 @@
 """Items to vectors, where one bad item must not take its batch with it.
 
 The same three calls as everywhere, with two differences: a call that raises is repeated on halves, down to the
-item that is the cause; and items of equal content are embedded once. Knows no tables and no Ray.
+item that is the cause; and items of equal content are embedded once. `prepare` may have run in another process.
+Knows no tables and no Ray.
 """
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Final, TypeVar
+from typing import Any, Final, Self, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 from lakebed.jobs.rows import ItemOrError
 from lakebed.jobs.vector_cache import VectorCache
@@ -40,15 +42,44 @@ class EmbeddedRows:
     keys: list[str | None]
 
     @classmethod
-    def of(cls, rows: Sequence[ItemOrError], dimensions: int) -> "EmbeddedRows":
-        """Start without vectors."""
-        return cls(
-            np.zeros((len(rows), dimensions), np.float32),
-            {place: row for place, row in enumerate(rows) if isinstance(row, InvalidItemError)},
-            np.zeros(len(rows), np.int64),
-            np.zeros(len(rows), np.int64),
-            [row.content_key() if isinstance(row, Item) else None for row in rows],
-        )
+    def without_vectors(cls, keys: list[str | None], errors: Errors, dimensions: int) -> Self:
+        """Start with what is known before the device has run."""
+        counts = np.zeros((2, len(keys)), np.int64)
+        return cls(np.zeros((len(keys), dimensions), np.float32), errors, counts[0], counts[1], keys)
+
+
+@dataclass(frozen=True)
+class PreparedRows:
+    """n rows, ready for the device; keys and errors are as in EmbeddedRows.
+
+    `item_of` (n,) says which item of `work` a row is, -1 where it has none; rows of equal content share one.
+    """
+
+    keys: list[str | None]
+    errors: Errors
+    item_of: IntArray
+    work: Prepared | None
+
+    @classmethod
+    def of(cls, encoder: Encoder, rows: Sequence[ItemOrError]) -> Self:
+        """Prepare the items among `rows`; the others keep their errors."""
+        keys, errors = _known(rows)
+        first_of = _first_places(keys)
+        parts = list(_prepared(encoder, rows, np.fromiter(first_of.values(), np.int64, len(first_of)), errors))
+        item_of = np.full(len(keys), -1)
+        if parts:
+            places = np.concatenate([places for places, _ in parts])
+            item_of[places] = np.arange(len(places))
+        _repeat(first_of, keys, errors, item_of)
+        return cls(keys, errors, item_of, concat([part for _, part in parts]) if parts else None)
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def cut(self, start: int, stop: int) -> "PreparedRows":
+        """Rows from `start` to `stop`."""
+        errors = {place - start: error for place, error in self.errors.items() if start <= place < stop}
+        return PreparedRows(self.keys[start:stop], errors, self.item_of[start:stop], self.work)
 
 
 @dataclass
@@ -66,14 +97,29 @@ class RowEmbedder:
 
     def __call__(self, rows: Sequence[ItemOrError]) -> EmbeddedRows:
         """Embed the items among `rows`; the others keep their errors."""
-        result = EmbeddedRows.of(rows, self.dimensions)
+        result = EmbeddedRows.without_vectors(*_known(rows), self.dimensions)
         first_of = _first_places(result.keys)
-        places = self._uncached(np.fromiter(first_of.values(), np.int64, len(first_of)), result)
-        prepared = list(self._prepare(rows, places, result.errors))
-        if prepared:
-            self._forward(np.concatenate([places for places, _ in prepared]), prepared, result)
-        self._remember(places, result)
-        _repeat(first_of, result)
+        new = self._uncached(np.fromiter(first_of.values(), np.int64, len(first_of)), result)
+        parts = list(_prepared(self.encoder, rows, new, result.errors))
+        if parts:
+            places = np.concatenate([places for places, _ in parts])
+            self._forward(places, concat([part for _, part in parts]), result)
+        return self._spread(first_of, new, result)
+
+    def embed(self, prepared: PreparedRows) -> EmbeddedRows:
+        """Embed rows that were prepared by the same model."""
+        result = EmbeddedRows.without_vectors(prepared.keys, dict(prepared.errors), self.dimensions)
+        first_of = _first_places(result.keys)
+        firsts = np.fromiter(first_of.values(), np.int64, len(first_of))
+        new = self._uncached(firsts[prepared.item_of[firsts] >= 0], result)
+        if prepared.work is not None and len(new):
+            self._forward(new, prepared.work.take(prepared.item_of[new]), result)
+        return self._spread(first_of, new, result)
+
+    def _spread(self, first_of: dict[str, int], new: IntArray, result: EmbeddedRows) -> EmbeddedRows:
+        """Keep what is new for later, and give every row what the first row of equal content has."""
+        self._remember(new, result)
+        _repeat(first_of, result.keys, result.errors, result.vectors, result.tokens, result.samples)
         return result
 
     def _uncached(self, places: IntArray, result: EmbeddedRows) -> IntArray:
@@ -91,17 +137,8 @@ class RowEmbedder:
             counts = np.stack([result.tokens[good], result.samples[good]], axis=1)
             self.cache.store(_keys(good, result), result.vectors[good], counts)
 
-    def _prepare(
-        self, rows: Sequence[ItemOrError], places: IntArray, errors: Errors
-    ) -> Iterator[tuple[IntArray, Prepared]]:
-        def prepare(part: IntArray) -> Prepared:
-            return self.encoder.prepare([row for row in (rows[place] for place in part) if isinstance(row, Item)])
-
-        yield from _bisected(prepare, places, errors)
-
-    def _forward(self, places: IntArray, prepared: list[tuple[IntArray, Prepared]], result: EmbeddedRows) -> None:
+    def _forward(self, places: IntArray, work: Prepared, result: EmbeddedRows) -> None:
         """Run the device over length-sorted batches and put vectors and counts in their places."""
-        work = concat([part for _, part in prepared])
         result.tokens[places] = work.tokens
         result.samples[places] = work.samples
 
@@ -129,6 +166,21 @@ class RowEmbedder:
             yield found
 
 
+def _known(rows: Sequence[ItemOrError]) -> tuple[list[str | None], Errors]:
+    """Content keys, None for rows that are no items, and what those are."""
+    keys = [row.content_key() if isinstance(row, Item) else None for row in rows]
+    return keys, {place: row for place, row in enumerate(rows) if isinstance(row, InvalidItemError)}
+
+
+def _prepared(
+    encoder: Encoder, rows: Sequence[ItemOrError], places: IntArray, errors: Errors
+) -> Iterator[tuple[IntArray, Prepared]]:
+    def prepare(part: IntArray) -> Prepared:
+        return encoder.prepare([row for row in (rows[place] for place in part) if isinstance(row, Item)])
+
+    yield from _bisected(prepare, places, errors)
+
+
 def _first_places(keys: Sequence[str | None]) -> dict[str, int]:
     """Where each content comes first."""
     places: dict[str, int] = {}
@@ -142,17 +194,19 @@ def _keys(places: IntArray, result: EmbeddedRows) -> list[str]:
     return [key for key in (result.keys[place] for place in places.tolist()) if key is not None]
 
 
-def _repeat(first_of: dict[str, int], result: EmbeddedRows) -> None:
-    """Give rows what the first row of equal content has."""
-    if len(first_of) == len(result.keys):
+def _repeat(
+    first_of: dict[str, int], keys: Sequence[str | None], errors: Errors, *columns: npt.NDArray[Any]
+) -> None:
+    """Give rows what the first row of equal content has, error included."""
+    if len(first_of) == len(keys):
         return
-    for place, key in enumerate(result.keys):
+    for place, key in enumerate(keys):
         first = place if key is None else first_of[key]
         if first != place:
-            for column in (result.vectors, result.tokens, result.samples):
+            for column in columns:
                 column[place] = column[first]
-            if first in result.errors:
-                result.errors[place] = result.errors[first]
+            if first in errors:
+                errors[place] = errors[first]
 
 
 def _bisected(call: Callable[[IntArray], T], places: IntArray, errors: Errors) -> Iterator[tuple[IntArray, T]]:

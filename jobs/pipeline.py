@@ -1,5 +1,7 @@
 """The job on Ray Data: read -> embed on actors -> stage files -> short accounts back to the driver.
 
+Beside GPUs, actors of their own prepare what is embedded, as many as it takes to keep the devices busy.
+
 Only this module knows Ray Data; what its actors do is in `worker.py`. Arrow tables go in and out of every stage,
 so that no type of Ray's own reaches a table; vectors never pass through the driver.
 """
@@ -29,7 +31,7 @@ from lakebed.jobs.ranges import members
 from lakebed.jobs.staging import Staged, Stager
 from lakebed.jobs.suspects import Book, RemoteSuspects
 from lakebed.jobs.units import Unit
-from lakebed.jobs.worker import EmbedBatches, Embedding
+from lakebed.jobs.worker import EmbedBatches, Embedding, EmbedPrepared, PrepareBatches
 from lakebed.platform.errors import JobFailedError, LakebedError
 from lakebed.platform.lake.fragments import Snapshot
 
@@ -95,7 +97,7 @@ def run_pipeline(
 
     `variables` are set in the environment of every worker.
     """
-    book = RemoteSuspects.start(plan.actors)
+    book = RemoteSuspects.start(plan.actors + plan.preparers)
     with DataContext.current(_context()), closing(book):
         try:
             yield from _accounts(_dataset(plan, source, embedding, stager, variables, book))
@@ -121,10 +123,21 @@ def _dataset(
         override_num_blocks=plan.blocks,
         runtime_env=_environment(variables),
     )
+    if plan.preparers:
+        rows = rows.map_batches(
+            PrepareBatches,
+            fn_constructor_args=(embedding, book),
+            batch_size=plan.batch_rows,
+            batch_format="pyarrow",
+            compute=ActorPoolStrategy(min_size=plan.least_preparers, max_size=plan.preparers),
+            num_cpus=plan.preparer_cpus,
+            memory=plan.actor_memory,
+            runtime_env=_environment(variables),
+        )
     embedded = rows.map_batches(
-        EmbedBatches,
+        EmbedPrepared if plan.preparers else EmbedBatches,
         fn_constructor_args=(embedding, book),
-        batch_size=plan.batch_rows,
+        batch_size=1 if plan.preparers else plan.batch_rows,
         batch_format="pyarrow",
         compute=_pool(plan),
         num_cpus=plan.actor_cpus,
@@ -148,7 +161,7 @@ def _environment(variables: Mapping[str, str]) -> dict[str, Any] | None:
 
 
 def _pool(plan: Plan) -> ActorPoolStrategy:
-    """On a GPU, two calls share an actor: one prepares on the CPU while the other has the device."""
+    """On a GPU, two calls share an actor: one packs and unpacks while the other has the device."""
     calls: dict[str, Any] = (
         {"max_concurrent_calls_per_actor": 2, "enable_true_multi_threading": True} if plan.actor_gpus else {}
     )

@@ -36,6 +36,9 @@ class Resources:
 class Plan:
     """How a job is cut up. `actor_memory` is in bytes.
 
+    `preparers` processes at most, and at least `least_preparers`, prepare for the encoders; where there are none,
+    each encoder does it itself.
+
     `reads` and `writes` tasks run at once at most: each is a process and what it holds. `writes` is None when
     there are few parts anyway; Ray Data warns of a bound that is not reached.
     """
@@ -46,6 +49,9 @@ class Plan:
     actor_memory: int
     actor_cpus: float
     actor_gpus: float
+    preparers: int
+    least_preparers: int
+    preparer_cpus: float
     io_cpus: float
     reads: int
     writes: int | None
@@ -62,6 +68,7 @@ def plan_job(units: Sequence[Unit], compute: ComputeConfig, resources: Resources
     part_rows = compute.part_rows or min(_MOST_PART_ROWS, max(batch_rows, rows // _FILES_PER_JOB))
     batches = -(-rows // batch_rows)
     at_once = max(_LEAST_IO_TASKS, actors, int(resources.cpus))
+    least_preparers, preparers = _preparers(compute, resources, actors)
     return Plan(
         actors=min(actors, max(1, batches)),
         least_actors=min(least, max(1, batches)),
@@ -69,6 +76,9 @@ def plan_job(units: Sequence[Unit], compute: ComputeConfig, resources: Resources
         actor_memory=_memory(compute, resources),
         actor_cpus=round(compute.threads * _ACTOR_SHARE, 2),
         actor_gpus=compute.gpus,
+        preparers=min(preparers, max(1, batches)),
+        least_preparers=min(least_preparers, max(1, batches)),
+        preparer_cpus=_ACTOR_SHARE,
         io_cpus=compute.io_cpus,
         reads=max(1, min(len(units), at_once)),
         writes=at_once if rows // max(part_rows, batch_rows) >= 2 * at_once else None,
@@ -92,6 +102,18 @@ def _actors(compute: ComputeConfig, resources: Resources) -> tuple[int, int]:
         return fitting, fitting
     count = min(resources.cpus // compute.threads, resources.memory // _memory(compute, resources))
     return max(1, int(count)), max(1, int(count))
+
+
+def _preparers(compute: ComputeConfig, resources: Resources, actors: int) -> tuple[int, int]:
+    """Count processes that prepare, at least and at most: beside GPUs, as many as the encoders leave CPUs for."""
+    if compute.preparers == 0:
+        return 0, 0
+    if compute.preparers != "auto":
+        return compute.preparers.min, compute.preparers.max
+    if not compute.gpus:
+        return 0, 0
+    left = resources.cpus - actors * compute.threads * _ACTOR_SHARE - _LEAST_IO_TASKS * compute.io_cpus
+    return 1, max(1, int(left / _ACTOR_SHARE))
 
 
 def _memory(compute: ComputeConfig, resources: Resources) -> int:

@@ -8,7 +8,7 @@ import json
 import re
 from typing import Any, Final, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from lakebed.platform.config.base import Config
 from lakebed.platform.config.cluster import ClusterConfig
@@ -144,8 +144,12 @@ class ComputeConfig(Config):
     """Encoders at work at once: a number, a range such as `2-8` for a cluster that grows, or `auto`: one per GPU
     when `gpus` is set, else one per `threads` CPUs that are there."""
 
+    preparers: Actors | Literal["auto", 0] = "auto"
+    """Processes beside the encoders that tokenize and resample for them: a number, a range, 0 for none, or `auto`:
+    none on CPUs, where an encoder does that itself; with `gpus`, from one to as many as CPUs are left."""
+
     actor_memory_gib: float = Field(default=1, gt=0)
-    """Memory that one encoder reserves, so that no more of them start on a machine than it can hold."""
+    """Memory that one encoder, or preparer, reserves: no more of them start on a machine than it can hold."""
 
     threads: int = Field(default=1, ge=1)
     """CPU threads of one encoder. Several encoders of one thread beat one of several: nothing waits in step."""
@@ -171,9 +175,11 @@ class ComputeConfig(Config):
     io_cpus: float = Field(default=0.2, gt=0)
     """CPUs that one reading or writing task reserves; they mostly wait for the store."""
 
-    @field_validator("actors", mode="before")
+    @field_validator("actors", "preparers", mode="before")
     @classmethod
-    def _from_a_number_or_range(cls, actors: Any) -> Any:
+    def _from_a_number_or_range(cls, actors: Any, info: ValidationInfo) -> Any:
+        if actors in (0, "0") and info.field_name == "preparers":
+            return 0
         if isinstance(actors, int) and not isinstance(actors, bool):
             return {"min": actors, "max": actors}
         if isinstance(actors, str) and (found := _ACTORS.fullmatch(actors.strip())):

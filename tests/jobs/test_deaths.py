@@ -30,9 +30,7 @@ def _root_on_the_path(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(Path(__file__).parents[2]))
 
 
-def embed(
-    folder: Path, encoder: str, special: Mapping[int, str], batch_rows: int = 2048
-) -> tuple[EmbedReport, list[str]]:
+def embed(folder: Path, encoder: str, special: Mapping[int, str], **compute: int) -> tuple[EmbedReport, list[str]]:
     """Embed texts, some of them special, with an encoder of this folder; returns the texts, too."""
     texts = [special.get(row, f"text number {row}") for row in range(ROWS)]
     write_deltalake(folder / "source", pa.table({"id": range(ROWS), "text": texts}))
@@ -41,7 +39,7 @@ def embed(
         "sink": {"uri": str(folder / "sink")},
         "columns": {"text": "text", "keys": ["id"]},
         "model": f"tests.jobs.deadly_encoders:{encoder}",
-        "compute": {"actors": 2, "batch_rows": batch_rows},
+        "compute": {"actors": 2, **compute},
         "experiment": None,
     }
     return run_embed(EmbedJob.parse(job, where="test")), texts
@@ -58,11 +56,17 @@ def assert_embedded(table: Path, texts: list[str], without: set[int]) -> None:
     assert np.allclose(np.array([row["embedding"] for row in rows]), expected, atol=1e-6)
 
 
-@pytest.mark.parametrize("poison", [{123: POISON[0]}, {0: POISON[0], 299: POISON[1]}])
+APART = {"actors": 1, "preparers": 1, "batch_rows": 100}
+"""Another process prepares."""
+
+
+@pytest.mark.parametrize(
+    ("poison", "compute"), [({123: POISON[0]}, APART), ({0: POISON[0], 299: POISON[1]}, {})], ids=["one", "two"]
+)
 def test_rows_that_kill_their_process_are_quarantined_and_no_others(
-    tmp_path: Path, poison: dict[int, str]
+    tmp_path: Path, poison: dict[int, str], compute: dict[str, int]
 ) -> None:
-    report, texts = embed(tmp_path, "Deadly", poison)
+    report, texts = embed(tmp_path, "Deadly", poison, **compute)
     assert_embedded(tmp_path / "sink", texts, without=set(poison))
     quarantined = rows_of(tmp_path / "sink_quarantine")
     assert [(row["id"], row["lb_error_code"]) for row in quarantined] == [
@@ -71,7 +75,8 @@ def test_rows_that_kill_their_process_are_quarantined_and_no_others(
     assert report.quarantined == {"killed_worker": len(poison)}
 
 
-def test_a_worker_killed_from_outside_costs_no_row(tmp_path: Path) -> None:
+@pytest.mark.parametrize("compute", [{}, APART], ids=["an encoder", "one that prepares"])
+def test_a_worker_killed_from_outside_costs_no_row(tmp_path: Path, compute: dict[str, int]) -> None:
     number, stop = tmp_path / "pid", threading.Event()
 
     def kill() -> None:
@@ -83,7 +88,7 @@ def test_a_worker_killed_from_outside_costs_no_row(tmp_path: Path) -> None:
     killer = threading.Thread(target=kill)
     killer.start()
     try:
-        report, texts = embed(tmp_path, "Held", {150: f"{HOLD}{number}"})
+        report, texts = embed(tmp_path, "Held", {150: f"{HOLD}{number}"}, **compute)
     finally:
         stop.set()
         killer.join()

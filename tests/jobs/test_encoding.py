@@ -1,3 +1,4 @@
+import pickle
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -5,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
-from lakebed.jobs.encoding import EmbeddedRows, RowEmbedder
+from lakebed.jobs.encoding import EmbeddedRows, PreparedRows, RowEmbedder
 from lakebed.jobs.vector_cache import VectorCache
 from lakebed.platform.encoder.fake import FakeEncoder
 from lakebed.platform.encoder.plan import Budget
@@ -171,3 +172,31 @@ def test_on_lanes_too_a_failing_row_costs_itself_and_no_other() -> None:
     items = [Item.of("word " * (1 + place)) for place in range(12)]
     result = embedder(Counting(lanes=2, poison="word " * 5))(items)
     assert {place: error.code for place, error in result.errors.items()} == {4: "encoder_error"}
+
+
+@pytest.mark.parametrize(("poison", "where"), [(3, "prepare"), (3, "forward"), (3, "vector"), (99, "")])
+def test_rows_that_another_process_prepared_come_to_the_same(poison: int, where: str) -> None:
+    bad = InvalidItemError("text is empty", code="empty_text")
+    rows = [*ITEMS[:8], bad, *ITEMS[2:12], ITEMS[0]]
+    encoder = Brittle(str(ITEMS[poison].text) if where else "", where)
+    prepared = pickle.loads(pickle.dumps(PreparedRows.of(encoder, rows)))
+    for start, stop in ((0, len(rows)), (5, 15), (10, 20), (8, 9)):
+        found, expected = embedder(encoder).embed(prepared.cut(start, stop)), embedder(encoder)(rows[start:stop])
+        assert np.array_equal(found.vectors, expected.vectors)
+        assert found.keys == expected.keys
+        assert {place: error.code for place, error in found.errors.items()} == {
+            place: error.code for place, error in expected.errors.items()
+        }
+        good = [place for place in range(stop - start) if place not in found.errors]
+        assert (found.tokens[good].tolist(), found.samples[good].tolist()) == (
+            expected.tokens[good].tolist(),
+            expected.samples[good].tolist(),
+        )
+
+
+def test_prepared_rows_whose_vectors_are_cached_are_not_embedded_again() -> None:
+    counting = Counting()
+    embed = embedder(counting, cache=VectorCache(2**20, 32))
+    embed.embed(PreparedRows.of(counting, ITEMS[:12]))
+    assert_same(embed.embed(PreparedRows.of(counting, ITEMS)), ITEMS)
+    assert sum(counting.seen) == len(ITEMS)

@@ -108,3 +108,13 @@ def test_a_small_table_gets_no_more_encoders_than_batches() -> None:
     assert plan_job(units(2), ComputeConfig(), Resources(8)).actors == 1
     assert plan_job(units(2), ComputeConfig.parse({"actors": 4}, where="x"), Resources(8)).actors == 1
     assert plan_job(units(100_000), ComputeConfig(), Resources(8)).actors == 8
+
+
+def test_beside_gpus_what_prepares_has_processes_of_its_own_as_many_as_there_are_cpus_left() -> None:
+    plan = plan_job(units(1_000_000), ComputeConfig(gpus=1), Resources(cpus=16, gpus=2))
+    assert (plan.actors, plan.least_preparers, plan.preparers) == (2, 1, 17)
+    assert plan_job(units(10_000), ComputeConfig(), Resources(cpus=16)).preparers == 0
+    alone = ComputeConfig.parse({"gpus": 1, "preparers": 0}, where="x")
+    assert plan_job(units(10_000), alone, Resources(cpus=16, gpus=2)).preparers == 0
+    asked = ComputeConfig.parse({"preparers": "1-3"}, where="x")
+    assert plan_job(units(100_000), asked, Resources(cpus=2)).preparers == 3
