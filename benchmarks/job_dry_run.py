@@ -83,7 +83,7 @@ def _trial(source: Path, model: str) -> Trial:
         rmtree(sink, ignore_errors=True)
     trial = Trial(estimate, run, sum(sizes))
     print(
-        f"dry run: {trial.estimated_rate:,.0f} rows/s and {estimate['bytes_out']:,} bytes estimated, the encoder had "
-        f"{estimate['cpu_share']:.0%} of a CPU; the job: {run.per_second:,.0f} rows/s, {trial.stored:,} bytes"
+        f"dry run: {trial.estimated_rate:,.0f} rows/s, {estimate['bytes_out']:,} bytes, "
+        f"with {estimate['cpu_share']:.0%} of a CPU; the job: {run.per_second:,.0f} rows/s, {trial.stored:,} bytes"
     )
     return trial

@@ -7,8 +7,8 @@ while there is such a run.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from datetime import datetime, timedelta
+from functools import partial
 
 import pyarrow as pa
 

@@ -86,14 +86,13 @@ def window_schema(snapshot: Snapshot, job: EmbedJob) -> pa.Schema:
     )
 
 
-def windowed_source(
-    job: EmbedJob, snapshot: Snapshot, note: Callable[[str], object] = lambda _: None
-) -> Snapshot:
+def windowed_source(job: EmbedJob, snapshot: Snapshot, note: Callable[[str], object] = lambda _: None) -> Snapshot:
     """Return the table of windows of a source, at the source's version; made now unless it is there.
 
-    A job without windows gets its source back. `note` is told when windows are made. Connects to the job's Ray while many windows are made, unless this
-    process is connected already. Raises what `check_windows` raises, TableError for samples that the job calls
-    errors, EmptyTableError when there is no window, JobFailedError when workers fail; nothing is left behind then.
+    A job without windows gets its source back. `note` is told when windows are made. Connects to the job's Ray
+    while many windows are made, unless this process is connected already. Raises what `check_windows` raises,
+    TableError for samples that the job calls errors, EmptyTableError when there is no window, JobFailedError when
+    workers fail; nothing is left behind then.
     """
     if job.windows is None:
         return snapshot

@@ -63,7 +63,7 @@ def test_notes_before_the_rows_are_counted_are_lines_in_a_log() -> None:
     ]
 
 
-def test_notes_in_a_terminal_make_room_for_the_bar_or_an_error() -> None:
+def test_notes_in_a_terminal_make_room_for_the_bar() -> None:
     terminal = console(terminal=True)
     with Display(terminal) as display:
         display.note("starting Ray on this machine")
@@ -71,9 +71,19 @@ def test_notes_in_a_terminal_make_room_for_the_bar_or_an_error() -> None:
         with display.watching(30) as watcher:
             watcher.advance(20, {})
     assert all(part in written(terminal) for part in ("starting Ray on this machine", "20/30"))
-    with pytest.raises(KeyError), Display(terminal) as display:
-        display.note("cutting windows")
-        raise KeyError
+
+
+def test_notes_in_a_terminal_go_away_when_the_job_fails() -> None:
+    terminal = console(terminal=True)
+
+    def fail() -> None:
+        with Display(terminal) as display:
+            display.note("cutting windows")
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
+    assert "cutting windows" in written(terminal)
     assert written(terminal).endswith("\x1b[1A\x1b[2K"), "the status is gone"
 
 

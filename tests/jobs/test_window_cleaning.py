@@ -13,10 +13,9 @@ from deltalake import write_deltalake
 from lakebed.jobs.cleaning import Leftovers, find_leftovers
 from lakebed.jobs.ledger import plan_of_this_process, recorded
 from lakebed.jobs.window_cleaning import windows_not_needed
-from lakebed.jobs.window_store import KeptWindows, WindowStore, kept_windows, windows_folder
+from lakebed.jobs.window_store import KeptWindows, kept_windows, windows_folder
 from lakebed.jobs.window_table import windowed_source
 from lakebed.platform.config.embed import EmbedJob
-from lakebed.platform.config.storage import SinkConfig
 from lakebed.platform.lake.fragments import Snapshot, read_all
 from lakebed.platform.lake.sink import Commit, Owner, SinkState, mark_of
 from lakebed.platform.lake.storage import StoredFile, delta_options, exists, join, read_bytes, replace_file
