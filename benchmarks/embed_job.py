@@ -8,6 +8,8 @@
 - `overhead_share`: share of a large run that planning and commits take, fake encoder. With it come `noop_seconds`,
   what a user waits for a second run that finds nothing new, and `rewritten_seconds`, the same after the source's
   files were rewritten with the same rows.
+- `dry_run_rate_ratio`: rows/s that a dry run tells over those of the job; with it comes `dry_run_bytes_ratio`, the
+  same of the table's bytes. 1 is right.
 - `scaling_efficiency`: rows/s on n nodes over n times rows/s on one, with an encoder of a fixed time per row.
 - `vs_plain_ray_data`: rows/s over a plain Ray Data script with the same weights.
 - `vs_daft`: the same over Daft's `embed_text`; left out where Daft cannot be installed.
@@ -18,7 +20,7 @@ Start-up is reported apart everywhere.
 import argparse
 from collections.abc import Callable, Mapping
 
-from benchmarks import job_efficiency, job_memory, job_overhead, job_peers, job_scaling
+from benchmarks import job_dry_run, job_efficiency, job_memory, job_overhead, job_peers, job_scaling
 from benchmarks.machine import arguments, report
 from lakebed.cli.app import quiet_libraries
 
@@ -27,6 +29,7 @@ FIGURES: Mapping[str, Callable[[argparse.Namespace], dict[str, float]]] = {
     "efficiency_signals": job_efficiency.measure_signals,
     "memory_growth": job_memory.measure,
     "overhead_share": job_overhead.measure,
+    "dry_run_rate_ratio": job_dry_run.measure,
     "scaling_efficiency": job_scaling.measure,
     "vs_plain_ray_data": job_peers.measure_ray_data,
     "vs_daft": job_peers.measure_daft,
@@ -37,6 +40,7 @@ QUICK = {
     "repeats": 1,
     "memory_rows": [20_000, 200_000],
     "overhead_rows": 100_000,
+    "dry_run_rows": 4_000,
     "scaling_rows": 10_000,
     "peer_rows": 1_000,
 }
@@ -60,7 +64,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="small sizes, for a look; figures mean little")
     parser.add_argument("--model", default="lakebed-embed")
     parser.add_argument("--repeats", type=int, default=5, help="runs of each side that a median is of")
-    for figures in (job_efficiency, job_memory, job_overhead, job_scaling, job_peers):
+    for figures in (job_efficiency, job_memory, job_overhead, job_dry_run, job_scaling, job_peers):
         figures.add_options(parser)
     if parser.parse_known_args()[0].quick:
         parser.set_defaults(**QUICK)

@@ -43,9 +43,13 @@ class Ran:
 
 def embed(source: Path, sink: Path, model: str, *options: object, watch: Watch = lambda _: nullcontext()) -> Ran:
     """Embed the column `value` of a table; raises RuntimeError with what the command said when it fails."""
+    return ran(embed_command(source, sink, model, *options), watch)
+
+
+def embed_command(source: Path, sink: Path, model: str, *options: object) -> list[str]:
+    """Return the command that embeds the column `value` of a table."""
     command = ["lakebed", "embed", "--source", source, "--sink", sink, "--text", "value", "--key", "id"]
-    command = [sys.executable, "-m", *map(str, [*command, "--model", model, "--no-track", *options])]
-    return ran(command, watch)
+    return [sys.executable, "-m", *map(str, [*command, "--model", model, "--no-track", *options])]
 
 
 def ran(
@@ -53,10 +57,19 @@ def ran(
     watch: Watch = lambda _: nullcontext(),
     variables: Mapping[str, str] | None = None,
 ) -> Ran:
-    """Run a command that takes `--json FILE` for its figures; raises RuntimeError with its last words.
+    """Run a command that says what it did as an EmbedReport does; see `figures_of`."""
+    return Ran(*figures_of(command, watch, variables))
 
-    `variables` are its environment; default: this process's, and workers find what lies in this folder. Its
-    registry of models is an empty one.
+
+def figures_of(
+    command: Sequence[str],
+    watch: Watch = lambda _: nullcontext(),
+    variables: Mapping[str, str] | None = None,
+) -> tuple[dict[str, Any], float]:
+    """Run a command that takes `--json FILE`; returns its figures, and the seconds that it ran for.
+
+    Raises RuntimeError with its last words. `variables` are its environment; default: this process's, and workers
+    find what lies in this folder. Its registry of models is an empty one.
     """
     with tempfile.TemporaryDirectory(prefix="lakebed-run-") as folder:
         figures, log = Path(folder) / "figures.json", Path(folder) / "log.txt"
@@ -77,7 +90,7 @@ def ran(
         waited = time.monotonic() - began
         if code:
             raise RuntimeError(f"{' '.join(command[:6])}: {log.read_text(encoding='utf-8').strip()[-2000:]}")
-        return Ran(json.loads(figures.read_text(encoding="utf-8")), waited)
+        return json.loads(figures.read_text(encoding="utf-8")), waited
 
 
 def _variables() -> dict[str, str]:

@@ -4,13 +4,17 @@ First the quarantine table, then the result: a result that is visible has its ba
 made upon the state that the one before it left, so of two drivers one fails.
 """
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from lakebed.jobs.account import Account, Pending
+from lakebed.platform.errors import LakebedError
 from lakebed.platform.lake.parts import Part
 from lakebed.platform.lake.sink import Commit, Sink, SinkState
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -75,6 +79,12 @@ class Committer:
         """
         if self._unsure:
             return
+        try:
+            self._discard(account)
+        except LakebedError as error:  # it must not stand in for what ended the run
+            _log.warning("%s; `lakebed jobs clean` removes what is left of the run", error)
+
+    def _discard(self, account: Account) -> None:
         if not self.commits:
             self._result.discard(self._run)
             self._quarantine.discard(self._run)

@@ -20,7 +20,7 @@ from lakebed.jobs.coverage import Coverage
 from lakebed.jobs.done import HeldRows, held_rows
 from lakebed.jobs.ledger import Ledger, plan_of_this_process, recorded
 from lakebed.jobs.plan import plan_job
-from lakebed.jobs.progress import Silent, Together, Watcher
+from lakebed.jobs.progress import Note, Silent, Together, Watcher
 from lakebed.jobs.report import EmbedReport
 from lakebed.jobs.rows import RowMapping
 from lakebed.jobs.run_log import RunLog, run_log
@@ -53,13 +53,14 @@ def run_embed(
     registry: ModelSource | None = None,
     tracking: "Tracking | None" = None,
     watch: Watch | None = None,
+    note: Note = lambda _: None,
     again: bool = False,
     retry_quarantined: bool = False,
 ) -> EmbedReport:
     """Run a job to its last commit; raises a LakebedError, and then the sink has what was committed before.
 
-    `again` embeds even what the sink holds already, `retry_quarantined` what could not be embedded before. `watch`
-    opens a Watcher for a number of rows.
+    `again` embeds even what the sink holds already, `retry_quarantined` what could not be embedded before. `note`
+    is told what takes time until `watch` opens a Watcher for the number of rows that are to be embedded.
     """
     started = time.time()
     checked = check_job(job, registry)
@@ -69,7 +70,7 @@ def run_embed(
     try:
         with run_log(checked, tracking) as log:
             running = _Running(checked, started, log, again=again, retry_quarantined=retry_quarantined)
-            report = running.run(watch or (lambda _: nullcontext(Silent())))
+            report = running.run(watch or (lambda _: nullcontext(Silent())), note)
             log.finish(report)
     except UnreachableError as error:
         if report is None:
@@ -109,16 +110,18 @@ class _Running:
         self._source, self._units = checked.snapshot, whole_units(())
         self._spent = {"planning": 0.0, "committing": 0.0}
 
-    def run(self, watch: Watch) -> EmbedReport:
-        """Embed what is to be embedded, check that every row is accounted for, and commit."""
-        with connected(self._checked.job.cluster) as connection:
+    def run(self, watch: Watch, note: Note) -> EmbedReport:
+        """Embed what is to be embedded, check that every row is accounted for, and commit.
+
+        The ledger begins before windows are cut or read: by it, cleaning knows that they are in use.
+        """
+        with connected(self._checked.job.cluster, note) as connection, self._recorded() as ledger:
             tasks = self._tasks(connection)
             with self._timed("planning"):
-                self._source, self._units = _source_of(self._checked)
-                tables = _Tables.of(self._checked)
-                work = self._work(tables, tasks)
+                tables, work = self._planned(tasks, _both(note, ledger.note))
+            ledger.planned(work.units, source_rows=self._rows, rows=work.rows, held=work.held)
             account = Account(Coverage(work.units))
-            with watch(work.rows) as shown, self._recorded(work) as ledger:
+            with watch(work.rows) as shown:
                 watcher = Together(shown, ledger, self._log)
                 committer = self._committer(watcher)
                 try:
@@ -153,10 +156,20 @@ class _Running:
 
         return RemoteTasks(max(1, int(resources().cpus)), 1, connection.variables)
 
-    def _work(self, tables: _Tables, tasks: "RemoteTasks") -> Work:
+    def _planned(self, tasks: "RemoteTasks", note: Note) -> tuple[_Tables, Work]:
+        """Find out which rows there are, what the tables hold of them, and what is left to do."""
+        checked = self._checked
+        self._source, self._units = _source_of(checked, note)
+        if checked.sink_state.exists or checked.quarantine_state.exists:
+            note("looking at what the tables hold")
+        tables = _Tables.of(checked)
+        return tables, self._work(tables, tasks, note)
+
+    def _work(self, tables: _Tables, tasks: "RemoteTasks", note: Note) -> Work:
         def compare(units: Sequence[Unit]) -> Iterator[UnitSignatures]:
             from lakebed.jobs.remote import compare_units
 
+            note(f"comparing {sum(unit.rows for unit in units):,} rows with those that the table holds")
             return compare_units(tasks, self._source, self._mapping, self._checked.sink.schema, units)
 
         return plan_work(
@@ -169,7 +182,7 @@ class _Running:
             retry=self._retry,
         )
 
-    def _recorded(self, work: Work) -> AbstractContextManager[Ledger]:
+    def _recorded(self) -> AbstractContextManager[Ledger]:
         checked = self._checked
         plan = plan_of_this_process(
             run=checked.run,
@@ -178,14 +191,15 @@ class _Running:
             digest=checked.info.digest,
             source=checked.snapshot.uri,
             source_version=checked.snapshot.version,
-            source_rows=self._rows,
-            rows=work.rows,
-            held=work.held,
-            units=len(work.units),
+            source_rows=checked.snapshot.rows,
+            rows=0,
+            held=0,
+            units=0,
+            preliminary=True,
             sink=checked.job.sink,
             quarantine=checked.job.quarantine_table,
         )
-        return recorded(checked.sink.folder, plan, work.units)
+        return recorded(checked.sink.folder, plan, ())
 
     def _committer(self, watcher: Watcher) -> Committer:
         checked = self._checked
@@ -279,13 +293,22 @@ class _Running:
         )
 
 
-def _source_of(checked: CheckedJob) -> tuple[Snapshot, tuple[Unit, ...]]:
+def _both(one: Note, other: Note) -> Note:
+    def note(text: str) -> None:
+        one(text)
+        other(text)
+
+    return note
+
+
+def _source_of(checked: CheckedJob, note: Note) -> tuple[Snapshot, tuple[Unit, ...]]:
     """What is embedded: the source, its windows, or those of its rows that a filter leaves."""
     job = checked.job
     if job.windows:
-        windows = windowed_source(job, checked.snapshot)
+        windows = windowed_source(job, checked.snapshot, note)
         return windows, whole_units(windows.fragments)
     if job.source.filter:
+        note("choosing rows by the filter")
         selected = select_rows(checked.snapshot, RowFilter(job.source.filter))
         return checked.snapshot, tuple(Unit(fragment, ranges) for fragment, ranges in selected)
     return checked.snapshot, whole_units(checked.snapshot.fragments)

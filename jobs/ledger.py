@@ -49,6 +49,7 @@ class Ledger:
         self, table: str, plan: RunPlan, units: Sequence[Unit], seconds: float = SECONDS_BETWEEN_WRITES
     ) -> None:
         self._folder = ledger_folder(table, plan.run)
+        self._plan = plan
         self._unwritten: RunPlan | None = plan
         self._units = units
         self._seconds = seconds
@@ -66,6 +67,14 @@ class Ledger:
     def begin(self) -> None:
         """Begin to write."""
         self._writer.start()
+
+    def planned(self, units: Sequence[Unit], *, source_rows: int, rows: int, held: int) -> None:
+        """Take what the run has found out that it is to do; until then its plan was preliminary."""
+        with self._lock:
+            found = {"source_rows": source_rows, "rows": rows, "held": held, "units": len(units)}
+            self._plan = self._plan.model_copy(update={**found, "preliminary": False})
+            self._unwritten, self._units = self._plan, units
+        self._changed.set()
 
     def note(self, phase: str, detail: str = "") -> None:
         """Say what happens now."""
@@ -109,13 +118,21 @@ class Ledger:
     def _write(self) -> None:
         try:
             with store_errors(self._folder):
-                if self._unwritten is not None:
-                    replace_file(join(self._folder, UNITS), _table_of(self._units))
-                    replace_file(join(self._folder, PLAN), _json(self._unwritten))
-                    self._unwritten, self._units = None, ()
+                self._write_plan()
                 replace_file(join(self._folder, STATE), _json(self._state()))
         except Exception as error:  # noqa: BLE001  whatever a store raises, a ledger never ends its job
             self._warn(str(error))
+
+    def _write_plan(self) -> None:
+        with self._lock:
+            plan, units = self._unwritten, self._units
+        if plan is None:
+            return
+        replace_file(join(self._folder, UNITS), _table_of(units))
+        replace_file(join(self._folder, PLAN), _json(plan))
+        with self._lock:
+            if self._unwritten is plan:
+                self._unwritten, self._units = None, ()
 
     def _warn(self, reason: str) -> None:
         if not self._warned:

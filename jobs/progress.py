@@ -1,12 +1,18 @@
-"""How far a job is: a bar in a terminal, a line now and then elsewhere."""
+"""How far a job is: a bar in a terminal, a line now and then elsewhere; and notes before its rows are counted."""
 
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from typing import Final, Protocol
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from typing import Final, Protocol, Self
 
 from rich.console import Console
+from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.spinner import Spinner
+from rich.text import Text
+
+Note = Callable[[str], object]
+"""Is told what happens now, also before anybody knows how many rows there are."""
 
 SECONDS_BETWEEN_LINES: Final = 10.0
 
@@ -77,6 +83,44 @@ def watching(console: Console, total: int) -> Iterator[Watcher]:
     )
     with Progress(*columns, console=console, transient=True) as progress:
         yield Bar(progress, progress.add_task("starting", total=total, rate=""))
+
+
+class Display:
+    """A job on a console, from its first note on: notes are a status in a terminal, lines elsewhere.
+
+    To be closed, as a context manager, before anything else is printed.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._status: Live | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def note(self, text: str) -> None:
+        """Say what happens now, at once: what follows may keep the terminal from being written to."""
+        if not self._console.is_terminal:
+            self._console.print(text, markup=False)
+            return
+        if self._status is None:
+            self._status = Live(console=self._console, transient=True)
+            self._status.start()
+        self._status.update(Spinner("dots", Text(text)), refresh=True)
+
+    def watching(self, total: int) -> AbstractContextManager[Watcher]:
+        """Show progress of `total` rows from here on."""
+        self.close()
+        return watching(self._console, total)
+
+    def close(self) -> None:
+        """Take the status away."""
+        if self._status is not None:
+            self._status.stop()
+            self._status = None
 
 
 class Bar:

@@ -32,7 +32,7 @@ class _Record(BaseModel):
 
 
 class RunPlan(_Record):
-    """What a run sets out to do; written once, at its start."""
+    """What a run sets out to do; written at its start, and once more when it has found out what there is to do."""
 
     run: str
     """Id of the run, as in the column `lb_run`."""
@@ -63,6 +63,9 @@ class RunPlan(_Record):
 
     units: int
     """Number of units of work."""
+
+    preliminary: bool = False
+    """Whether the run is still finding out what there is to do: `rows`, `held` and `units` are not known yet."""
 
     sink: SinkConfig
     """Table of vectors."""

@@ -111,6 +111,7 @@ class Standing:
         plan, state = self.plan, self.state
         held = f"; {plan.held:,} were held before" if plan.held else ""
         units = "1 unit" if plan.units == 1 else f"{plan.units:,} units"
+        share = _share(state.rows, plan.rows)
         lines = [
             ("run", f"{plan.run}  pid {plan.pid} on {plan.host}, lakebed {plan.lakebed}"),
             ("began", f"{plan.began.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"),
@@ -119,7 +120,7 @@ class Standing:
             ("state", self.sentence()),
             (
                 "rows",
-                f"{state.rows:,} of {plan.rows:,}{_share(state.rows, plan.rows)} in {units}{held}",
+                "" if plan.preliminary else f"{state.rows:,} of {plan.rows:,}{share} in {units}{held}",
             ),
             ("rate", self._rates()),
             ("commits", self._commits()),
@@ -145,12 +146,16 @@ class Standing:
     def progress(self) -> str:
         """How far it is, in a line."""
         state = self.state
+        if self.plan.preliminary:
+            return self.sentence()
         rate = f", {self._rates()}" if self._rates() else ""
         bad = f", {sum(state.quarantined.values()):,} quarantined" if state.quarantined else ""
         committed = f", {state.committed:,} committed" if state.committed else ""
         return f"{state.phase}: {state.rows:,} of {self.plan.rows:,} rows{committed}{bad}{rate}"
 
     def _goes_on(self) -> str:
+        if self.plan.preliminary:
+            return "goes on from what the tables hold"
         return f"goes on from {self.safe_rows:,} rows" if self.safe_rows else "begins anew"
 
     def _rates(self) -> str:

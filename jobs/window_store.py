@@ -16,6 +16,8 @@ import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from datetime import datetime
+from itertools import groupby
 from typing import Any, Final, Self
 
 import pyarrow as pa
@@ -26,8 +28,10 @@ from lakebed.platform.config.windows import WINDOW_SERIES
 from lakebed.platform.errors import TableError
 from lakebed.platform.lake.fragments import DataFile, Snapshot, fragments_of
 from lakebed.platform.lake.storage import (
+    StoredFile,
     create_file,
     exists,
+    files_below,
     filesystem,
     inner_path,
     join,
@@ -70,7 +74,7 @@ class WindowStore:
             "windows": job.windows and job.windows.model_dump(mode="json", exclude={"folder"}),
         }
         digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:32]
-        folder = (job.windows and job.windows.folder) or join(table_folder(job.sink), *_FOLDER)
+        folder = (job.windows and job.windows.folder) or windows_folder(table_folder(job.sink))
         return cls(join(folder, digest), identity)
 
     def opened(self, version: str) -> Snapshot | None:
@@ -110,6 +114,59 @@ class WindowStore:
                 create_file(join(self.uri, _MANIFEST), json.dumps(manifest, indent=1).encode())
             except FileExistsError:
                 remove_folder(join(self.uri, folder))
+
+
+@dataclass(frozen=True)
+class KeptWindows:
+    """What lies in the folder of one digest; paths are relative to the folder of all.
+
+    `parts` are the windows, of the source at `version`, `manifest` the file that names them; without it there are
+    none. `others` are what attempts wrote that came second or did not come to their end, or are still at it.
+    """
+
+    manifest: StoredFile | None
+    version: str | None
+    parts: tuple[StoredFile, ...]
+    others: tuple[StoredFile, ...]
+
+    @property
+    def files(self) -> tuple[StoredFile, ...]:
+        """All of it, the manifest first: once that is gone, nobody takes the rest for whole."""
+        return (*((self.manifest,) if self.manifest else ()), *self.parts, *self.others)
+
+    def attempts(self) -> list[tuple[StoredFile, ...]]:
+        """`others`, by attempt."""
+        return [tuple(files) for _, files in groupby(self.others, lambda file: file.path.split("/")[1])]
+
+    @property
+    def made(self) -> datetime | None:
+        """When the windows were whole."""
+        return self.manifest.modified if self.manifest else None
+
+
+def windows_folder(table: str) -> str:
+    """Where the windows of a job are kept by default, given the folder of the table it writes to."""
+    return join(table, *_FOLDER)
+
+
+def kept_windows(folder: str) -> list[KeptWindows]:
+    """Look at all windows that are kept in a folder; raises UnreachableError or TableError."""
+    with store_errors(folder):
+        below = [file for file in files_below(folder, "") if "/" in file.path]
+        digests = groupby(below, lambda file: file.path.split("/")[0])
+        return [_kept(folder, digest, tuple(files)) for digest, files in digests]
+
+
+def _kept(folder: str, digest: str, files: Sequence[StoredFile]) -> KeptWindows:
+    place = f"{digest}/{_MANIFEST}"
+    manifest = next((file for file in files if file.path == place), None)
+    if manifest is None:
+        return KeptWindows(None, None, (), tuple(files))
+    stands = json.loads(read_bytes(join(folder, place)))
+    named = {f"{digest}/{part['path']}" for part in stands["parts"]}
+    parts = tuple(file for file in files if file.path in named)
+    others = tuple(file for file in files if file.path not in named and file is not manifest)
+    return KeptWindows(manifest, stands["identity"]["version"], parts, others)
 
 
 class PartWriter:

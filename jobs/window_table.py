@@ -11,7 +11,7 @@ import logging
 import math
 import pickle
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import accumulate, chain
@@ -86,12 +86,13 @@ def window_schema(snapshot: Snapshot, job: EmbedJob) -> pa.Schema:
     )
 
 
-def windowed_source(job: EmbedJob, snapshot: Snapshot) -> Snapshot:
+def windowed_source(job: EmbedJob, snapshot: Snapshot, note: Callable[[str], object] = lambda _: None) -> Snapshot:
     """Return the table of windows of a source, at the source's version; made now unless it is there.
 
-    A job without windows gets its source back. Connects to the job's Ray while many windows are made, unless this
-    process is connected already. Raises what `check_windows` raises, TableError for samples that the job calls
-    errors, EmptyTableError when there is no window, JobFailedError when workers fail; nothing is left behind then.
+    A job without windows gets its source back. `note` is told when windows are made. Connects to the job's Ray
+    while many windows are made, unless this process is connected already. Raises what `check_windows` raises,
+    TableError for samples that the job calls errors, EmptyTableError when there is no window, JobFailedError when
+    workers fail; nothing is left behind then.
     """
     if job.windows is None:
         return snapshot
@@ -99,6 +100,7 @@ def windowed_source(job: EmbedJob, snapshot: Snapshot) -> Snapshot:
     store = WindowStore.of(job, snapshot)
     found = store.opened(snapshot.version)
     if found is None:
+        note(f"cutting windows from {snapshot.rows:,} samples")
         with store.attempt() as folder:
             stage = _Stage.of(job, snapshot, schema, store.uri, folder)
             store.publish(folder, _made(stage, job.cluster), schema)

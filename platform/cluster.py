@@ -9,7 +9,7 @@ import shutil
 import socket
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -41,8 +41,8 @@ class Connection:
 
 
 @contextmanager
-def connected(config: ClusterConfig) -> Iterator[Connection]:
-    """Connect this process to Ray for the length of a block.
+def connected(config: ClusterConfig, note: Callable[[str], object] = lambda _: None) -> Iterator[Connection]:
+    """Connect this process to Ray for the length of a block; `note` is told what takes time.
 
     A process that is connected already stays as it is. Raises UnreachableError when the cluster does not answer.
     """
@@ -53,10 +53,12 @@ def connected(config: ClusterConfig) -> Iterator[Connection]:
         return
     address = address_of(config)
     if address == _EMBEDDED:
+        note("starting Ray on this machine")
         with _embedded(config):
             yield Connection("an embedded Ray")
         return
     require_listener(address)
+    note(f"connecting to the cluster at {address}")
     try:
         with _quiet_core():
             ray.init(address, runtime_env=_driver_runtime_env(), **_QUIET)

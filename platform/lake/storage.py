@@ -24,6 +24,7 @@ from lakebed.platform.config.storage import S3Settings
 from lakebed.platform.errors import ConfigError, LakebedError, TableError, TableNotFoundError, UnreachableError
 
 _S3: Final = "s3://"
+_REMOVALS: Final = 5
 CONNECT_SECONDS: Final = 5
 _BROKEN_ANSWERS: Final = 2  # how often s3fs asks once botocore has given up: it alone sees a body that breaks off
 _UNREACHABLE: Final = (
@@ -202,10 +203,16 @@ def replace_file(uri: str, data: bytes) -> None:
 
 
 def remove_folder(uri: str) -> None:
-    """Remove a folder and all in it; nothing happens when it is not there."""
+    """Remove a folder and all in it, also what comes in meanwhile; nothing happens when it is not there."""
     store = filesystem(uri)
-    if store.exists(inner_path(uri)):
-        store.rm(inner_path(uri), recursive=True)
+    for tries_left in reversed(range(_REMOVALS)):
+        try:
+            if store.exists(inner_path(uri)):
+                store.rm(inner_path(uri), recursive=True)
+            return
+        except OSError as error:
+            if error.errno != errno.ENOTEMPTY or not tries_left:
+                raise
 
 
 @contextmanager

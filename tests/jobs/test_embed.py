@@ -17,8 +17,9 @@ from lakebed.jobs.report import EmbedReport
 from lakebed.platform.config.embed import EmbedJob
 from lakebed.platform.encoder.fake import FakeEncoder
 from lakebed.platform.encoder.protocol import encode
-from lakebed.platform.errors import CommitError, TooManyBadRowsError, UnreachableError
+from lakebed.platform.errors import CommitError, TableError, TooManyBadRowsError, UnreachableError
 from lakebed.platform.items import Item
+from lakebed.platform.lake.delta import DeltaSink
 from lakebed.platform.lake.storage import delta_options, filesystem, inner_path, names_in
 from lakebed.platform.tracking import Run, Tracking
 
@@ -250,3 +251,17 @@ def test_a_job_is_a_run_in_mlflow_with_what_it_read_and_how_fast_it_was(
     assert record.metrics["rows_per_second"] > 0
     assert record.metrics["rows_done"] == 50
     assert "throughput.png" in tracking.artifacts(record.id)
+
+
+def test_what_ended_a_run_is_said_though_what_it_staged_cannot_be_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refused(*_: object) -> None:
+        raise TableError("sink: read-only file system")
+
+    write_source(str(tmp_path / "source"), "parquet", pa.table({"id": range(4), "note": ["a", None, None, None]}))
+    wanted = job(str(tmp_path / "source"), str(tmp_path / "sink"), {"text": "note"}, max_quarantined=0.1)
+    monkeypatch.setattr(DeltaSink, "discard", refused)
+    with pytest.raises(TooManyBadRowsError):
+        run_embed(wanted)
+    assert "read-only file system; `lakebed jobs clean` removes what is left of the run" in caplog.text

@@ -58,6 +58,18 @@ def test_what_a_run_tells_its_ledger_is_read_back_from_any_store(place: Callable
     ]  # fmt: skip
 
 
+def test_a_run_that_finds_out_first_what_there_is_to_do_says_it_later(tmp_path: Path) -> None:
+    first = plan(str(tmp_path), rows=0, held=0, units=0, preliminary=True)
+    with pytest.raises(KeyboardInterrupt), recorded(str(tmp_path), first, ()):
+        raise KeyboardInterrupt
+    assert read_run(str(tmp_path), first.run).plan.preliminary
+    with recorded(str(tmp_path), first, ()) as ledger:
+        ledger.planned(UNITS, source_rows=12, rows=8, held=4)
+    found = read_run(str(tmp_path), first.run).plan
+    assert found == first.model_copy(update={"preliminary": False, "rows": 8, "held": 4, "units": 2})
+    assert pq.read_table(tmp_path / "_lakebed/ledger" / first.run / "units.parquet").num_rows == 2
+
+
 @pytest.mark.parametrize(
     ("error", "state", "line"),
     [

@@ -1,5 +1,6 @@
 """Jobs on some rows of a table, and on windows of a long one: they end, and go on, as any job does."""
 
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,9 @@ import pytest
 from deltalake import DeltaTable, write_deltalake
 
 from lakebed.jobs.embed import run_embed
+from lakebed.jobs.progress import Note
 from lakebed.jobs.report import EmbedReport
+from lakebed.jobs.run_record import runs_at
 from lakebed.platform.config.embed import EmbedJob
 from lakebed.platform.encoder.fake import FakeEncoder
 from lakebed.platform.encoder.protocol import encode
@@ -19,7 +22,13 @@ from lakebed.platform.items import Item, items_of
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
 
-def run(folder: Path, columns: dict[str, Any], source: dict[str, Any], **fields: Any) -> EmbedReport:
+def run(
+    folder: Path,
+    columns: dict[str, Any],
+    source: dict[str, Any],
+    note: Note = lambda _: None,
+    **fields: Any,
+) -> EmbedReport:
     values = {
         "source": {"uri": str(folder / "source"), **source},
         "sink": {"uri": str(folder / "sink")},
@@ -28,7 +37,7 @@ def run(folder: Path, columns: dict[str, Any], source: dict[str, Any], **fields:
         "experiment": None,
         **fields,
     }
-    return run_embed(EmbedJob.parse(values, where="job"))
+    return run_embed(EmbedJob.parse(values, where="job"), note=note)
 
 
 def test_a_filter_chooses_rows_and_a_newer_version_brings_more(tmp_path: Path) -> None:
@@ -85,3 +94,26 @@ def test_windows_of_a_long_table_are_embedded_and_new_samples_cost_their_windows
         item = Item.of(None, [series.tolist()], None, 1)
         expected = encode(FakeEncoder(16), [item]).vectors[0]
         np.testing.assert_allclose(row["embedding"], expected, atol=1e-6)
+
+
+def test_a_run_says_what_takes_time_and_is_known_to_be_at_work_while_it_cuts_windows(tmp_path: Path) -> None:
+    said: list[str] = []
+
+    def note(text: str) -> None:
+        said.append(text)
+        while all(record.state.outcome for record in runs_at(str(tmp_path / "sink"))):
+            threading.Event().wait(0.01)  # between two looks: the ledger has a thread of its own
+
+    windows = {"entity": ["pump"], "time": "at", "channels": ["x"], "length": 5}
+    for rows in (10, 15):
+        samples = pa.table({"pump": ["a"] * rows, "at": range(rows), "x": np.arange(rows, dtype=np.float64)})
+        write_deltalake(tmp_path / "source", samples, mode="overwrite")
+        run(tmp_path, {}, {}, note, windows=windows, sampling_rate=1)
+    assert said == [
+        "cutting windows from 10 samples",
+        "cutting windows from 15 samples",
+        "looking at what the tables hold",
+        "comparing 3 rows with those that the table holds",
+    ]
+    first, second = (record.plan for record in reversed(runs_at(str(tmp_path / "sink"))))
+    assert [(plan.rows, plan.held, plan.preliminary) for plan in (first, second)] == [(2, 0, False), (1, 2, False)]

@@ -3,7 +3,7 @@ import io
 import pytest
 from rich.console import Console
 
-from lakebed.jobs.progress import watching
+from lakebed.jobs.progress import Display, watching
 from lakebed.jobs.report import EmbedReport
 
 
@@ -47,6 +47,44 @@ def test_a_terminal_gets_a_bar_that_fits_and_goes_away() -> None:
     assert "20/30" in written(terminal)
     assert "20 committed" in written(terminal)
     assert "3 quarantined" in written(terminal)
+
+
+def test_notes_before_the_rows_are_counted_are_lines_in_a_log() -> None:
+    log = console(terminal=False)
+    with Display(log) as display:
+        display.note("starting Ray on this machine")
+        display.note("comparing 1,234 rows with those of s3://lake/[a]")
+        with display.watching(30) as watcher:
+            watcher.note("embedding", "30 rows")
+    assert written(log).splitlines() == [
+        "starting Ray on this machine",
+        "comparing 1,234 rows with those of s3://lake/[a]",
+        "embedding 30 rows",
+    ]
+
+
+def test_notes_in_a_terminal_make_room_for_the_bar() -> None:
+    terminal = console(terminal=True)
+    with Display(terminal) as display:
+        display.note("starting Ray on this machine")
+        display.note("cutting windows")
+        with display.watching(30) as watcher:
+            watcher.advance(20, {})
+    assert all(part in written(terminal) for part in ("starting Ray on this machine", "20/30"))
+
+
+def test_notes_in_a_terminal_go_away_when_the_job_fails() -> None:
+    terminal = console(terminal=True)
+
+    def fail() -> None:
+        with Display(terminal) as display:
+            display.note("cutting windows")
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
+    assert "cutting windows" in written(terminal)
+    assert written(terminal).endswith("\x1b[1A\x1b[2K"), "the status is gone"
 
 
 def report(**values: object) -> EmbedReport:

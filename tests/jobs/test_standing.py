@@ -51,6 +51,16 @@ def printed(found: Standing) -> str:
     return console.file.getvalue()
 
 
+def test_a_run_that_does_not_know_yet_what_there_is_to_do_tells_no_counts() -> None:
+    def preliminary(silent: float) -> Standing:
+        found = standing(silent, phase="cutting windows from 12 samples")
+        return Standing(RunRecord(found.plan.model_copy(update={"preliminary": True}), found.state), NOW)
+
+    assert "rows" not in dict(preliminary(2).lines())
+    assert preliminary(2).progress() == "cutting windows from 12 samples"
+    assert "running the job again goes on from what the tables hold" in preliminary(90).sentence()
+
+
 def test_a_run_at_work_tells_progress_rate_time_left_commits_and_quarantine() -> None:
     found = standing(
         rows=400_000, recent_rate=1000.0, overall_rate=900.0, quarantined={"null": 3}, **commits(300_000)

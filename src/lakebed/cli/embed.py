@@ -239,19 +239,21 @@ def run_job(
 ) -> "EmbedReport":
     """Run a job here, show how far it is, and print its summary."""
     from lakebed.jobs.embed import run_embed
-    from lakebed.jobs.progress import watching
+    from lakebed.jobs.progress import Display
     from lakebed.platform.registry import Registry
     from lakebed.platform.tracking import Tracking
 
     uri = read_environment().resolved_tracking_uri
-    report = run_embed(
-        job,
-        registry=Registry(uri),
-        tracking=Tracking(uri),
-        watch=lambda rows: watching(console.err, rows),
-        again=again,
-        retry_quarantined=retry_quarantined,
-    )
+    with Display(console.err) as display:
+        report = run_embed(
+            job,
+            registry=Registry(uri),
+            tracking=Tracking(uri),
+            watch=display.watching,
+            note=display.note,
+            again=again,
+            retry_quarantined=retry_quarantined,
+        )
     report.show(console.out)
     if json_file:
         json_file.write_text(json.dumps(report.as_json(), indent=1) + "\n", encoding="utf-8")

@@ -131,7 +131,7 @@ def clean(
     older_than: str = typer.Option("24h", "--older-than", help="Only files this old: 30m, 24h, 7d."),
     dry_run: bool = typer.Option(False, "--dry-run", help="List the files and remove none."),
 ) -> None:
-    """Remove data files that killed or failed runs left: files that no version of the tables holds.
+    """Remove what killed, failed or older runs left: files no version of the tables holds, windows no run needs.
 
     Readers never saw them; they only take room. Files of a run at work are left alone.
     """
@@ -181,7 +181,7 @@ def _list_runs(folder: str, limit: int) -> None:
     for record in runs:
         plan, status = record.plan, Standing(record, datetime.now(UTC)).status
         began = f"{plan.began.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
-        rows, of = f"{record.state.rows:,}", f"{plan.rows:,}"
+        rows, of = f"{record.state.rows:,}", "" if plan.preliminary else f"{plan.rows:,}"
         console.out.print(line.format(plan.run, status, began, rows, of, plan.model), markup=False)
 
 
@@ -223,7 +223,7 @@ def _line_by_line(looks: "Iterator[Standing]") -> "Standing":
 
 
 def _clean(leftovers: "Leftovers", dry_run: bool) -> None:
-    uri, count = leftovers.sink.uri, len(leftovers.orphans)
+    uri, count = leftovers.uri, len(leftovers.orphans)
     if dry_run:
         for orphan in leftovers.orphans:
             at = f"{orphan.modified.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
