@@ -17,7 +17,7 @@ from lakebed.jobs.standing import Standing
 from lakebed.jobs.window_cleaning import windows_not_needed
 from lakebed.jobs.window_store import KeptWindows, kept_windows, windows_folder
 from lakebed.platform.config.storage import SinkConfig
-from lakebed.platform.lake.sink import Orphan, Owner, Sink
+from lakebed.platform.lake.sink import SLOT_COLUMN, Orphan, Owner, Sink
 from lakebed.platform.lake.storage import StoredFile, remove_files, store_errors
 from lakebed.platform.lake.tables import existing_sink, open_sink, table_folder
 
@@ -78,7 +78,7 @@ def _of_no_table(
     table: SinkConfig, runs: Sequence[RunRecord], at_work: Sequence[str], before: datetime
 ) -> Leftovers:
     """A place where nothing was ever committed: only files of known runs can be told from a stranger's."""
-    sink = open_sink(table, pa.schema([]), Owner.of({}))
+    sink = open_sink(table, pa.schema([(SLOT_COLUMN, pa.string())]), Owner.of({}))
     known = [run.plan.run for run in runs]
     return _sorted_out(sink, [orphan for orphan in sink.orphans() if _is_of(orphan, known)], at_work, before)
 

@@ -15,7 +15,7 @@ from lakebed.platform.config.base import describe
 from lakebed.platform.config.storage import SinkConfig
 from lakebed.platform.errors import JobNotFoundError, TableError, TableNotFoundError
 from lakebed.platform.lake.storage import join, names_in, read_bytes, store_errors
-from lakebed.platform.lake.tables import sink_format, table_folder
+from lakebed.platform.lake.tables import existing_sink, sink_format, table_folder
 
 PLAN: Final = "plan.json"
 STATE: Final = "state.json"
@@ -200,7 +200,7 @@ def tables_of(sink: SinkConfig) -> tuple[SinkConfig, SinkConfig]:
     for record in runs_at(table_folder(sink), limit=1):
         return record.plan.sink, record.plan.quarantine
     kind = sink_format(sink.uri)
-    if kind is None:
+    if kind is None or (kind == "iceberg" and existing_sink(sink) is None):
         raise TableNotFoundError(
             f"{sink.uri}: there is no table of vectors", hint="check the path, or name the job.yaml"
         )

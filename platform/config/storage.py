@@ -18,6 +18,7 @@ TableFormat = Literal["delta", "parquet", "iceberg", "lance"]
 
 _SCHEME: Final = re.compile(r"^([a-z][a-z0-9+.-]*)://", re.IGNORECASE)
 _S3_SCHEMES: Final = frozenset({"s3", "s3a", "s3n"})
+_WHOLE_REQUEST: Final = 3  # times what an answer may take to begin
 
 
 class _Place(Config):
@@ -140,8 +141,17 @@ class S3Settings(BaseSettings):
 
     @property
     def lance_options(self) -> dict[str, str]:
-        """The same for Lance, which commits by conditional put unasked."""
-        options = {"aws_region": self.region} if self.region else {}
+        """The same for Lance, which commits by conditional put unasked, and asks several times more by itself.
+
+        Its time limit is one for a whole request, with the body: parts of data files of 5 MiB and more.
+        """
+        options = {
+            "timeout": f"{round(self.timeout * _WHOLE_REQUEST * 1000)}ms",
+            "client_max_retries": str(self.attempts - 1),
+            "client_retry_timeout": str(round(self.timeout * self.attempts)),
+        }
+        if self.region:
+            options["aws_region"] = self.region
         if self.endpoint_url:
             options["aws_endpoint"] = self.endpoint_url
             options["allow_http"] = str(self.endpoint_url.startswith("http://")).lower()

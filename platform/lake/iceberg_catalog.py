@@ -1,24 +1,41 @@
 """Iceberg catalogs, through pyiceberg: the default one, and any other by configuration; tables in them by name.
 
-Metadata is read and written by pyiceberg over fsspec, data files by lakebed over fsspec: both reach S3 by the AWS
-variables, and a catalog that names another endpoint is refused.
+Metadata is read and written by pyiceberg, data files by lakebed, through one file system: both reach S3 by the AWS
+variables, as patiently and as often. A catalog that names another endpoint is refused.
 """
 
 from typing import Final
 
+from fsspec import AbstractFileSystem
 from pyiceberg.catalog import Catalog, load_catalog
 from pyiceberg.exceptions import NoSuchNamespaceError, NoSuchTableError, NotInstalledError
+from pyiceberg.io.fsspec import FsspecFileIO
 from pyiceberg.table import Table
+from pyiceberg.typedef import Properties
 
 from lakebed.platform.config.environment import read_environment
 from lakebed.platform.config.iceberg import DEFAULT_CATALOG, identifier
 from lakebed.platform.errors import ConfigError, TableError
-from lakebed.platform.lake.storage import CONNECT_SECONDS, s3_settings
+from lakebed.platform.lake.storage import filesystem, s3_settings
 
 CatalogConfig = str | dict[str, str] | None
 
-_FILE_IO: Final = "pyiceberg.io.fsspec.FsspecFileIO"
 _ENDPOINT: Final = "s3.endpoint"
+
+
+class MetadataFiles(FsspecFileIO):
+    """How pyiceberg reaches files: those in S3 by the file system that data files are reached by.
+
+    Its own knows neither LAKEBED_S3_TIMEOUT nor how often lakebed asks again.
+    """
+
+    def __init__(self, properties: Properties) -> None:
+        super().__init__(properties)
+        self._scheme_to_fs.update(dict.fromkeys(("s3", "s3a", "s3n"), _s3))
+
+
+def _s3(_: Properties) -> AbstractFileSystem:
+    return filesystem("s3://")
 
 
 def open_catalog(config: CatalogConfig) -> Catalog:
@@ -73,7 +90,7 @@ def _storage() -> dict[str, str]:
     settings = s3_settings()
     found = {_ENDPOINT: settings.endpoint_url, "s3.region": settings.region}
     known = {name: value for name, value in found.items() if value}
-    return {"py-io-impl": _FILE_IO, "s3.connect-timeout": str(CONNECT_SECONDS), **known}
+    return {"py-io-impl": f"{MetadataFiles.__module__}.{MetadataFiles.__name__}", **known}
 
 
 def _check_endpoint(catalog: Catalog) -> None:

@@ -47,6 +47,7 @@ from lakebed.platform.lake.sink import (
     Orphan,
     Owner,
     SinkState,
+    answers_lost,
     check_columns,
     described,
     mark_of,
@@ -143,7 +144,8 @@ class IcebergSink:
         except CommitError:
             raise
         except LakebedError as error:
-            landed = self._landed(commit.run, state.sequence + 1)  # the answer may be what was lost
+            with answers_lost(self.uri):
+                landed = self._landed(commit.run, state.sequence + 1)
             if landed is None:
                 raise self._failed(error) from error
             version = landed
@@ -265,18 +267,17 @@ class IcebergSink:
 
     def _landed(self, run: str, sequence: int) -> int | None:
         """The snapshot that a commit of a run made, if that one landed."""
-        with store_errors(self.uri):
-            table = self._load()
-            for snapshot in table.snapshots() if table else []:
-                told = snapshot.summary.additional_properties if snapshot.summary else {}
-                if (told.get(RUN), told.get(SEQUENCE)) == (run, str(sequence)):
-                    return snapshot.snapshot_id
+        table = self._load()
+        for snapshot in table.snapshots() if table else []:
+            told = snapshot.summary.additional_properties if snapshot.summary else {}
+            if (told.get(RUN), told.get(SEQUENCE)) == (run, str(sequence)):
+                return snapshot.snapshot_id
         return None
 
     def _failed(self, error: LakebedError) -> CommitError:
         if isinstance(error.__cause__, _CONFLICTS):
             return overtaken(self.uri)
-        return CommitError(f"{self.uri}: the commit failed: {error.message}")
+        return CommitError(f"{self.uri}: the commit failed: {error.message}", hint=error.hint)
 
 
 class _Fenced(_OverwriteFiles):

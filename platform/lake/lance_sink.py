@@ -35,6 +35,7 @@ from lakebed.platform.lake.sink import (
     Orphan,
     Owner,
     SinkState,
+    answers_lost,
     check_columns,
     described,
     mark_of,
@@ -46,6 +47,7 @@ _DATA: Final = "data"
 _SUFFIX: Final = ".lance"
 _ROWS_STAY: Final = (LanceOperation.CreateIndex, LanceOperation.UpdateConfig)
 _AT_ONCE: Final = 16
+_COMMIT_ATTEMPTS: Final = 2
 _AGAIN: Final = "run it again: it goes on from what is there"
 
 
@@ -134,23 +136,34 @@ class LanceSink:
 
     def commit(self, state: SinkState, commit: Commit) -> SinkState:
         """Commit upon `state` and return what the dataset is now; raises CommitError, and nothing has changed."""
-        transaction = None
         try:
             with lance_errors(self.uri):
                 dataset = self._still(state)
                 transaction = self._transaction(dataset, commit)
-                place = self.uri if dataset is None else dataset
+        except errors.UnreachableError as error:
+            raise self._failed(error) from error
+        return self._committed(state, self.uri if dataset is None else dataset, transaction, _COMMIT_ATTEMPTS)
+
+    def _committed(
+        self, state: SinkState, place: str | LanceDataset, transaction: Transaction, attempts: int
+    ) -> SinkState:
+        """Commit, or find that the commit is there; again when the store did not answer, as Lance does not.
+
+        A request without an answer may still be carried out: then Lance refuses the next, and the first is found.
+        """
+        try:
+            with lance_errors(self.uri):
                 options = lance_options(self.uri)
                 return _state(LanceDataset.commit(place, transaction, storage_options=options, max_retries=0))
-        except (errors.CommitError, errors.TableNotFoundError):
-            raise
         except errors.LakebedError as error:
-            with lance_errors(self.uri):
-                landed = self._landed(state, transaction)  # the store's answer may be what was lost
-                if landed is None:
-                    self._still(state)
-                    raise errors.CommitError(f"{self.uri}: the commit failed: {error.message}") from error
-                return _state(landed)
+            with answers_lost(self.uri), lance_errors(self.uri):
+                landed = self._landed(state, transaction)
+                if landed is not None:
+                    return _state(landed)
+                self._still(state)
+            if isinstance(error, errors.UnreachableError) and attempts > 1:
+                return self._committed(state, place, transaction, attempts - 1)
+            raise self._failed(error) from error
 
     def discard(self, run: str) -> None:
         """Remove what a run staged; only for a run that has committed nothing."""
@@ -247,10 +260,13 @@ class LanceSink:
                 changed.append(rest)
         return gone, changed
 
-    def _landed(self, state: SinkState, transaction: Transaction | None) -> LanceDataset | None:
+    def _failed(self, error: errors.LakebedError) -> errors.CommitError:
+        return errors.CommitError(f"{self.uri}: the commit failed: {error.message}", hint=error.hint)
+
+    def _landed(self, state: SinkState, transaction: Transaction) -> LanceDataset | None:
         """The dataset right after a transaction, if that one landed."""
         dataset = load(self.uri)
-        if dataset is None or transaction is None:
+        if dataset is None:
             return None
         for version in _versions(dataset):
             found = _read_transaction(dataset, version) if version > state.sequence else None

@@ -28,7 +28,8 @@ _REMOVALS: Final = 5
 CONNECT_SECONDS: Final = 5
 _BROKEN_ANSWERS: Final = 2  # how often s3fs asks once botocore has given up: it alone sees a body that breaks off
 _UNREACHABLE: Final = (
-    "connection refused", "connect error", "could not connect", "dns error", "timed out", "timeout",
+    "connection refused", "connect error", "could not connect", "dns error", "error sending request",
+    "timed out", "timeout",
 )  # fmt: skip
 _DENIED: Final = (
     "forbidden", "access denied", "accessdenied", "access key id", "invalidaccesskey", "signature",
@@ -146,10 +147,10 @@ def stamp_of_file(uri: str) -> str | None:
 
 def remove_files(uri: str, paths: Sequence[str]) -> None:
     """Remove files of a table; those that are gone already are no fault."""
-    store = filesystem(uri)
     for path in paths:
+        place = join(uri, path)  # of a table in a catalog, only the place says which store it is in
         with suppress(FileNotFoundError):
-            store.rm_file(inner_path(join(uri, path)))
+            filesystem(place).rm_file(inner_path(place))
 
 
 def exists(uri: str) -> bool:

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable, write_deltalake
+from tests.jobs.plain_readers import JOB_SINKS, read_plainly
 
 from lakebed.jobs.embed import run_embed
 from lakebed.jobs.progress import Silent
@@ -39,7 +40,7 @@ def table_of(rows: Notes) -> pa.Table:
     return pa.table({"id": pa.array(rows, pa.int64()), "note": pa.array(rows.values(), pa.string())})
 
 
-@pytest.fixture(params=["delta", "parquet"])
+@pytest.fixture(params=JOB_SINKS)
 def kind(request: pytest.FixtureRequest) -> str:
     """Format of the sink."""
     kind: str = request.param
@@ -51,6 +52,17 @@ class Job:
 
     def __init__(self, folder: Path, kind: str = "delta", sink: Path | None = None) -> None:
         self.source, self.sink, self.kind = folder / "source", sink or folder / "sink", kind
+        self.catalog = None
+        if kind == "iceberg":
+            self.catalog = {
+                "type": "sql",
+                "uri": f"sqlite:///{folder}/catalog.db",
+                "warehouse": f"file://{self.sink}",
+            }
+
+    @property
+    def place(self) -> str:
+        return "iceberg:lake.sink" if self.kind == "iceberg" else str(self.sink)
 
     def write(self, rows: Notes, mode: Any = "append") -> None:
         """Write the source as a Delta table, or more of it."""
@@ -59,7 +71,7 @@ class Job:
     def run(self, watch: Any = None, **fields: Any) -> EmbedReport:
         values = {
             "source": {"uri": str(self.source)},
-            "sink": {"uri": str(self.sink), "format": self.kind},
+            "sink": {"uri": self.place, "format": self.kind, "catalog": self.catalog},
             "columns": {"keys": ["id"], "text": "note"},
             "model": "fake:16",
             "experiment": None,
@@ -69,24 +81,13 @@ class Job:
         options = {"watch": lambda _: nullcontext(watch)} if watch else {}
         return run_embed(EmbedJob.parse(values, where="job"), **options)
 
-    def read(self) -> pa.Table | None:
-        """The newest version; None when there is none."""
-        if self.kind == "delta":
-            there = DeltaTable.is_deltatable(str(self.sink))
-            return DeltaTable(self.sink).to_pyarrow_table() if there else None
-        manifests = sorted(self.sink.glob("_lakebed/manifest-*.json"))
-        if not manifests:
-            return None
-        parts = json.loads(manifests[-1].read_text())["parts"]
-        return pa.concat_tables(pq.read_table(self.sink / part["path"], partitioning=None) for part in parts)
-
     def ids(self) -> list[int]:
-        found = self.read()
+        found = read_plainly(self.place, self.kind, catalog=self.catalog)
         return sorted(found["id"].to_pylist()) if found else []
 
     def check(self, wanted: Notes) -> None:
         """Compare the result with what it should be, row by row."""
-        found = self.read()
+        found = read_plainly(self.place, self.kind, catalog=self.catalog)
         assert found is not None
         rows = sorted(found.select(["id", "embedding"]).to_pylist(), key=lambda row: row["id"])
         assert [row["id"] for row in rows] == sorted(wanted)
@@ -155,7 +156,7 @@ def disk(tmp_path: Path) -> Iterator[Disk]:
             pytest.fail(reason)
         pytest.skip(reason)
     yield Disk(folder)
-    subprocess.run(["umount", str(folder)], check=True)
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)  # an error may hold the file that it is about
 
 
 @pytest.mark.usefixtures("ray_cluster")

@@ -1,17 +1,15 @@
 """Runs that go on from what is there: after a crash, or upon a newer version of the source."""
 
-import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-import lance
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable, write_deltalake
+from tests.jobs.plain_readers import JOB_SINKS, read_plainly
 
 from lakebed.jobs.embed import run_embed
 from lakebed.jobs.report import EmbedReport
@@ -20,7 +18,6 @@ from lakebed.platform.encoder.fake import FakeEncoder
 from lakebed.platform.encoder.protocol import encode
 from lakebed.platform.errors import CommitError
 from lakebed.platform.items import items_of
-from lakebed.platform.lake.iceberg_catalog import open_catalog
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 ENCODER = FakeEncoder(16)
@@ -68,16 +65,9 @@ class Tables:
 
     def read(self, uri: str | None = None) -> pa.Table:
         """The newest version, read without lakebed."""
-        place = uri or self.sink
-        if self.kind == "delta":
-            return DeltaTable(place).to_pyarrow_table()
-        if self.kind == "lance":
-            return lance.dataset(place).to_table()
-        if self.kind == "iceberg":
-            return open_catalog(None).load_table(place.removeprefix("iceberg:")).scan().to_arrow()
-        newest = sorted(Path(place).glob("_lakebed/manifest-*.json"))[-1]
-        parts = json.loads(newest.read_text())["parts"]
-        return pa.concat_tables(pq.read_table(Path(place) / part["path"], partitioning=None) for part in parts)
+        found = read_plainly(uri or self.sink, self.kind)
+        assert found is not None
+        return found
 
     def check(self, notes: dict[int, str | None]) -> None:
         """Compare the sink with what it should hold, row by row."""
@@ -126,10 +116,12 @@ def test_a_run_that_died_is_gone_on_with_from_its_last_commit(tmp_path: Path, ki
 @pytest.mark.parametrize("kind", ["iceberg", "lance"])
 def test_other_formats_are_gone_on_with_and_kept_up_to_date_alike(tmp_path: Path, kind: str) -> None:
     tables, wanted = Tables(tmp_path, kind), {**notes(range(60)), 7: None}
-    tables.write(wanted)
+    for start in (0, 30):
+        tables.write({row: wanted[row] for row in range(start, start + 30)}, mode="append")
     with pytest.raises(KeyboardInterrupt):
         tables.run(watch=Dies(40))
     assert 0 < len(tables.read()) < 60
+    DeltaTable(tables.source).optimize.compact()
     assert tables.run().embedded > 0
     tables.check(wanted)
     wanted = {**notes(range(10, 60)), **notes(range(20, 22), "fan"), 61: "new"}
@@ -237,6 +229,7 @@ class Rival:
         """Watch."""
 
 
+@pytest.mark.parametrize("kind", JOB_SINKS)
 def test_of_two_drivers_one_is_fenced_out_and_nothing_is_doubled(tmp_path: Path, kind: str) -> None:
     tables, wanted = Tables(tmp_path, kind), notes(range(40))
     tables.write(wanted)

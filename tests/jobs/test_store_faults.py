@@ -1,20 +1,18 @@
 """An S3 store that fails or falls silent while something is committed: nothing is lost, doubled or half there."""
 
-import io
-import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 from typing import Any, Final
 
-import boto3
 import httpx
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
-from deltalake import DeltaTable, write_deltalake
+from deltalake import write_deltalake
+from tests.jobs.plain_readers import JOB_SINKS, SINKS, read_plainly
 
 from lakebed.jobs.embed import run_embed
 from lakebed.platform.config.embed import EmbedJob
@@ -24,20 +22,38 @@ from lakebed.platform.encoder.protocol import encode
 from lakebed.platform.errors import CommitError, TableError, UnreachableError
 from lakebed.platform.items import items_of
 from lakebed.platform.lake.sink import Commit, Owner, Sink
-from lakebed.platform.lake.storage import delta_options
 from lakebed.platform.lake.tables import open_sink, open_table
 
 ALWAYS: Final = 1000
-COMMIT_OF: Final = {"delta": r"_delta_log/\d+", "parquet": r"_lakebed/manifest-\d+"}
+METADATA_OF: Final = {"delta": "_delta_log", "parquet": "_lakebed", "iceberg": "/metadata/", "lance": "_versions/"}
+COMMIT_OF: Final = {
+    "delta": r"_delta_log/\d+",
+    "parquet": r"_lakebed/manifest-\d+",
+    "iceberg": r"/metadata/\d+-[^/]+\.metadata\.json",
+    "lance": r"/_versions/",
+}
+LATER_COMMIT_OF: Final = {
+    "delta": r"_delta_log/\d+3\.json",
+    "parquet": r"_lakebed/manifest-\d+3\.json",
+    "iceberg": "/metadata/00002-",
+    "lance": f"/_versions/{2**64 - 1 - 3}",
+}
+FAILS_ONCE: Final = [
+    *product(SINKS, ["error"], ["before", "after"]),
+    *product(["delta", "parquet"], ["silence"], ["before", "after"]),
+    ("lance", "silence", "before"),
+]
+FAILS_FOR_GOOD: Final = [*product(SINKS, ["error"]), *product(["delta", "parquet"], ["silence"])]
 SCHEMA: Final = pa.schema([("id", pa.int64()), ("lb_model_digest", pa.string())])
 
 
 class Store:
     """The S3 server of the session, behind something that fails what it is told to."""
 
-    def __init__(self, address: str, bucket: Any) -> None:
+    def __init__(self, address: str, bucket: Any, folder: Path) -> None:
         self.address, self.bucket = address, bucket
-        self._s3 = boto3.client("s3", endpoint_url=bucket.endpoint)
+        database, warehouse = f"sqlite:///{folder}/catalog.db", bucket.uri("warehouse")
+        self._catalog = {"type": "sql", "uri": database, "warehouse": warehouse}
 
     def fail(self, **rule: object) -> None:
         """Fail requests from now on; none without a rule."""
@@ -51,27 +67,20 @@ class Store:
         """How many requests failed since the rule was set."""
         return int(httpx.get(f"{self.address}/-/failed").text)
 
-    def read(self, name: str, kind: str) -> pa.Table | None:
-        """A table's newest version, not through lakebed and not through what fails; None when there is none."""
-        if kind == "delta":
-            options = {**(delta_options("s3://") or {}), "AWS_ENDPOINT_URL": self.bucket.endpoint}
-            uri = self.bucket.uri(name)
-            there = DeltaTable.is_deltatable(uri, options)
-            return DeltaTable(uri, storage_options=options).to_pyarrow_table() if there else None
-        found = self._s3.list_objects_v2(Bucket=self.bucket.name, Prefix=f"{name}/_lakebed/manifest-")
-        manifests = sorted(entry["Key"] for entry in found.get("Contents", []))
-        if not manifests:
-            return None
-        parts = json.loads(self._bytes(manifests[-1]))["parts"]
-        return pa.concat_tables(pq.read_table(io.BytesIO(self._bytes(f"{name}/{part['path']}"))) for part in parts)
+    def table(self, name: str, kind: TableFormat) -> SinkConfig:
+        """A table in this store; the catalog of one that needs it is a file."""
+        if kind == "iceberg":
+            return SinkConfig(uri=f"iceberg:lake.{name}", catalog=self._catalog)
+        return SinkConfig(uri=self.bucket.uri(name), format=kind)
 
-    def _bytes(self, key: str) -> bytes:
-        body: bytes = self._s3.get_object(Bucket=self.bucket.name, Key=key)["Body"].read()
-        return body
+    def read(self, name: str, kind: TableFormat) -> pa.Table | None:
+        """A table's newest version, not through lakebed and not through what fails; None when there is none."""
+        uri = self.table(name, kind).uri
+        return read_plainly(uri, kind, catalog=self._catalog, endpoint=self.bucket.endpoint)
 
 
 @pytest.fixture
-def store(s3: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
+def store(s3: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
     """Point the AWS variables at a server that forwards to the session's, and can be told to fail.
 
     It is a process of its own, as delta-rs holds the interpreter while it waits.
@@ -83,18 +92,18 @@ def store(s3: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
         for variable, value in {"ENDPOINT_URL": address, "MAX_ATTEMPTS": "2"}.items():
             monkeypatch.setenv(f"AWS_{variable}", value)
         monkeypatch.setenv("LAKEBED_S3_TIMEOUT", "1")
-        yield Store(address, s3)
+        yield Store(address, s3, tmp_path)
         server.terminate()
 
 
-@pytest.fixture(params=["delta", "parquet"])
+@pytest.fixture(params=SINKS)
 def kind(request: pytest.FixtureRequest) -> TableFormat:
     kind: TableFormat = request.param
     return kind
 
 
 def sink_of(store: Store, kind: TableFormat) -> Sink:
-    return open_sink(SinkConfig(uri=store.bucket.uri("t"), format=kind), SCHEMA, Owner("o", {"source": "/a"}))
+    return open_sink(store.table("t", kind), SCHEMA, Owner("o", {"source": "/a"}))
 
 
 def commit_of(sink: Sink, row: int) -> Commit:
@@ -108,8 +117,7 @@ def ids(store: Store, kind: str) -> list[int]:
     return sorted(table["id"].to_pylist()) if table else []
 
 
-@pytest.mark.parametrize("when", ["before", "after"])
-@pytest.mark.parametrize("how", ["error", "silence"])
+@pytest.mark.parametrize(("kind", "how", "when"), FAILS_ONCE)
 def test_a_commit_is_there_once_when_the_store_fails_once(
     store: Store, kind: TableFormat, how: str, when: str
 ) -> None:
@@ -123,7 +131,7 @@ def test_a_commit_is_there_once_when_the_store_fails_once(
         assert ids(store, kind) == list(range(row + 1))
 
 
-@pytest.mark.parametrize("how", ["error", "silence"])
+@pytest.mark.parametrize(("kind", "how"), FAILS_FOR_GOOD)
 def test_a_commit_that_the_store_never_takes_is_one_line_and_changes_nothing(
     store: Store, kind: TableFormat, how: str
 ) -> None:
@@ -146,13 +154,14 @@ def test_a_store_that_is_gone_after_a_commit_leaves_open_whether_it_is_there(
     sink = sink_of(store, kind)
     state = sink.commit(sink.open(), commit_of(sink, 0))
     ours = commit_of(sink, 1)
-    store.fail(method=".*", path="_delta_log|_lakebed", how="error", when="after", times=ALWAYS, since="PUT")
+    store.fail(method=".*", path=METADATA_OF[kind], how="error", when="after", times=ALWAYS, since="PUT")
     with pytest.raises(UnreachableError, match="whether the last commit is there is not known") as error:
         sink.commit(state, ours)
     assert "\n" not in str(error.value)
     store.fail()
-    assert ids(store, kind) == [0, 1]
-    assert sink.open().sequence == 2
+    landed = kind != "iceberg"  # its catalog, which is no part of the store, was not asked
+    assert ids(store, kind) == list(range(1 + landed))
+    assert sink.open().sequence == 1 + landed
 
 
 def test_wrong_credentials_are_one_line_before_any_work(store: Store) -> None:
@@ -171,20 +180,21 @@ def source_in(folder: Path) -> dict[int, str]:
 
 
 @pytest.mark.usefixtures("ray_cluster")
+@pytest.mark.parametrize("kind", JOB_SINKS)
 def test_a_job_goes_on_from_its_last_commit_when_the_store_answers_again(
     store: Store, kind: TableFormat, tmp_path: Path
 ) -> None:
     notes = source_in(tmp_path)
     values = {
         "source": {"uri": str(tmp_path / "source")},
-        "sink": {"uri": store.bucket.uri("sink"), "format": kind},
+        "sink": store.table("sink", kind),
         "columns": {"keys": ["id"], "text": "note"},
         "model": "fake:16",
         "experiment": None,
         "compute": {"batch_rows": 25, "part_rows": 25, "commit_seconds": 0.001},
     }
     job = EmbedJob.parse(values, where="job")
-    store.fail(method="PUT", path=COMMIT_OF[kind] + r"3\.json", how="error", when="before", times=ALWAYS)
+    store.fail(method="PUT", path=LATER_COMMIT_OF[kind], how="error", when="before", times=ALWAYS)
     with pytest.raises(CommitError, match="server error"):
         run_embed(job)
     held = store.read("sink", kind)

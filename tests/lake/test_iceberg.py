@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from pyiceberg.catalog import Catalog, load_catalog
 from pyiceberg.catalog.sql import SqlCatalog
+from pyiceberg.io.fsspec import FsspecFileIO
 from pyiceberg.manifest import DataFile, DataFileContent, FileFormat, ManifestContent, ManifestWriterV2
 from pyiceberg.partitioning import PartitionField, PartitionSpec
 from pyiceberg.schema import Schema
@@ -30,6 +31,7 @@ from lakebed.platform.lake.iceberg_catalog import open_catalog, place_of
 from lakebed.platform.lake.iceberg_sink import IcebergSink
 from lakebed.platform.lake.parts import Part
 from lakebed.platform.lake.sink import Commit, Owner, Sink, SinkState, mark_of
+from lakebed.platform.lake.storage import filesystem
 from lakebed.platform.lake.tables import open_sink, open_table
 
 URI = "iceberg:lake.t"
@@ -508,6 +510,18 @@ def test_a_table_on_s3_is_written_and_read(s3: Any, tmp_path: Path) -> None:
     snapshot = open_table(TableConfig(uri=URI, catalog=catalog))
     assert rows_of(read_all(snapshot)) == rows_of(scanned(catalog=catalog)) == rows_of(made_rows([2, 3], "m1"))
     assert all(part.path.startswith("s3://") for part in snapshot.fragments)
+
+
+def test_metadata_is_reached_as_patiently_as_data(
+    s3: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LAKEBED_S3_TIMEOUT", "3")
+    catalog = {"type": "sql", "uri": f"sqlite:///{tmp_path}/catalog.db", "warehouse": s3.uri("warehouse")}
+    commit(sink_at(catalog=catalog), "r1", [1])
+    files = open_catalog(catalog).load_table("lake.t").io
+    assert isinstance(files, FsspecFileIO)
+    assert files.get_fs("s3") is filesystem("s3://")
+    assert filesystem("s3://").config_kwargs["read_timeout"] == 3
 
 
 def test_a_missing_bucket_is_an_error_before_any_work(s3: Any, tmp_path: Path) -> None:

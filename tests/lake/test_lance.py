@@ -17,8 +17,9 @@ import pytest
 from lance import LanceDataset
 
 from lakebed.platform.config.storage import SinkConfig, TableConfig
-from lakebed.platform.errors import CommitError, ConfigError, TableError, TableNotFoundError
+from lakebed.platform.errors import CommitError, ConfigError, TableError, TableNotFoundError, UnreachableError
 from lakebed.platform.lake.fragments import Snapshot, read_all
+from lakebed.platform.lake.lance import open_lance
 from lakebed.platform.lake.parts import Part
 from lakebed.platform.lake.sink import Commit, Owner, Sink, SinkState, mark_of
 from lakebed.platform.lake.storage import lance_options
@@ -320,6 +321,29 @@ def test_a_commit_that_landed_and_was_reported_as_failed_has_succeeded(
     assert ids_in(folder) == [*([0] if before else []), 1]
 
 
+@pytest.mark.parametrize("before", [True, False], ids=["a dataset", "nothing"])
+def test_a_commit_that_lands_after_it_was_given_up_is_not_made_twice(
+    folder: str, monkeypatch: pytest.MonkeyPatch, before: bool
+) -> None:
+    sink = sink_at(folder)
+    if before:
+        commit(sink, [0])
+    state, part, real, calls = sink.open(), stage(sink, [1]), LanceDataset.commit, Counter[str]()
+
+    def slow(*arguments: Any, **more: Any) -> LanceDataset:
+        calls.update(["commit"])
+        if calls["commit"] == 1:
+            raise OSError("operation timed out")
+        real(*arguments, **more)  # what the first one asked for
+        return real(*arguments, **more)
+
+    monkeypatch.setattr(LanceDataset, "commit", staticmethod(slow))
+    after = sink.commit(state, Commit("m1", "r1", [part], complete_for="0"))
+    assert calls["commit"] == 2
+    assert sink.open() == after
+    assert ids_in(folder) == [*([0] if before else []), 1]
+
+
 def test_a_commit_that_did_not_land_is_an_error_and_changes_nothing(
     folder: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -335,6 +359,14 @@ def test_a_commit_that_did_not_land_is_an_error_and_changes_nothing(
         sink.commit(state, Commit("m1", "r1", [part]))
     monkeypatch.undo()
     assert (sink.open(), ids_in(folder)) == (state, [0])
+
+
+def test_a_store_that_is_not_there_is_one_line(s3: Any, monkeypatch: pytest.MonkeyPatch, free_port: int) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{free_port}")
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    with pytest.raises(UnreachableError, match=f"{free_port} does not answer") as error:
+        open_lance(s3.uri("t"))
+    assert "\n" not in str(error.value)
 
 
 def test_an_index_made_meanwhile_does_no_harm_and_keeps_what_it_covers(folder: str) -> None:
