@@ -59,11 +59,13 @@ class Admission:
     """Counts requests that were let in and not yet answered.
 
     `capacity` bounds their token equivalents together, `wait_seconds` how long a request may have to wait for
-    others at the rate that `meter` has found; one that finds nobody inside is always let in.
+    others at the rate that `meter` has found. However slow that is, a request may wait for `always` token
+    equivalents; one that finds nobody inside is always let in.
     """
 
-    def __init__(self, capacity: int, wait_seconds: float, meter: Meter) -> None:
+    def __init__(self, capacity: int, wait_seconds: float, meter: Meter, always: int = 0) -> None:
         self.capacity = capacity
+        self._always = always
         self.tokens = 0
         self.guesses = Guesses()
         self._wait_seconds = wait_seconds
@@ -95,9 +97,9 @@ class Admission:
             raise _overloaded(_UNKNOWN_RETRY_SECONDS if rate is None else self.tokens / rate)
         if rate is not None:
             cost = self.guesses.of(estimate)
-            wait = sum(min(ticket.cost, cost) for ticket in self._inside.values()) / rate
-            if wait > self._wait_seconds:
-                raise _overloaded(wait)
+            before = sum(min(ticket.cost, cost) for ticket in self._inside.values())
+            if before > max(self._wait_seconds * rate, self._always):
+                raise _overloaded(before / rate)
 
 
 def _overloaded(wait: float) -> OverloadedError:

@@ -101,7 +101,9 @@ class Service:
         self.limits = limits
         self._tokens = tokens
         self._key_rates = key_rates or KeyRates(KeyLimits())
-        self._admission = Admission(limits.max_queued_tokens, limits.max_wait_seconds, models.meter)
+        self._admission = Admission(
+            limits.max_queued_tokens, limits.max_wait_seconds, models.meter, limits.always_queued_tokens
+        )
         self._threads = ThreadPoolExecutor(max(2, os.cpu_count() or 1), thread_name_prefix="prepare")
         self._probe: asyncio.Task[None] | None = None
         self._watch()

@@ -44,8 +44,12 @@ class Limits(Config):
     max_arriving_bytes: PositiveInt = 512 * 2**20
     """Bytes of bodies that have come in part, in one replica; above it, large ones get 429."""
 
-    max_wait_seconds: PositiveFloat = 1.8
+    max_wait_seconds: PositiveFloat = 1.5
     """How long a request may have to wait for others, as far as is known; above it, it gets 429."""
+
+    always_queued_tokens: NonNegativeInt = 16_384
+    """Token equivalents that a request may have to wait for however long that takes: a dozen clients with 32 texts
+    each should not be turned away by a slow machine."""
 
     max_seconds: PositiveFloat = 120.0
     """Seconds from a request's last byte to its answer; what has not run by then is given up."""

@@ -115,3 +115,14 @@ def test_requests_whose_cost_is_not_known_yet_count_what_such_requests_cost() ->
             stack.enter_context(admission.enter(100))
         with pytest.raises(OverloadedError), admission.enter(100):
             pass
+
+
+def test_some_work_may_always_wait_however_slow_the_device_is() -> None:
+    meter = Meter()
+    meter.add(10, 1.0)
+    admission = Admission(10**9, 1.0, meter, always=1000)
+    with ExitStack() as stack:
+        inside(admission, stack, *[100] * 11)
+        with pytest.raises(OverloadedError) as caught, admission.enter(200):
+            pass
+    assert caught.value.retry_after == pytest.approx(110)
