@@ -2,6 +2,7 @@
 
     python -m benchmarks.endpoint --json FILE            # about ten minutes
     python -m benchmarks.endpoint --quick --json FILE    # about two
+    python -m benchmarks.endpoint --only mixed,overload  # some of them
 
 Both servers run with the same text weights on the same cores (`--cores`, two), each with its own defaults: ours is
 `lakebed serve` with `lakebed-embed`, behind its HAProxy, without keys. One load generator in a process of its own
@@ -22,6 +23,7 @@ over that in the first. `overload_recovery_seconds`: from its end until three re
 nine of ten before it. `idle_cores_*`: what a server takes from the other sides while it waits for its turn.
 """
 
+import argparse
 import os
 from dataclasses import dataclass, replace
 
@@ -40,6 +42,7 @@ class Sizes:
     overload_seconds: float = 60.0
 
 
+PARTS = ("texts", "single", "signals", "mixed", "overload")
 QUICK = Sizes(rounds=3, seconds=1.5, mixed_seconds=4.0, peak_seconds=4.0, overload_seconds=15.0)
 
 
@@ -51,6 +54,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int)
     parser.add_argument("--seconds", type=float, help="of one side in one round")
     parser.add_argument("--overload-seconds", type=float)
+    parser.add_argument("--only", type=_parts, default=PARTS, metavar="PART[,PART]", help=", ".join(PARTS))
     options = parser.parse_args()
     given = {
         name: value for name in ("rounds", "seconds", "overload_seconds") if (value := getattr(options, name))
@@ -60,7 +64,15 @@ def main() -> None:
     quiet_libraries()  # before torch reads the environment: the encoder alone runs as the server does
     from benchmarks.endpoint_figures import measure
 
-    report(measure(sizes), options.json)
+    report(measure(sizes, options.only), options.json)
+
+
+def _parts(text: str) -> list[str]:
+    parts = text.split(",")
+    unknown = [part for part in parts if part not in PARTS]
+    if unknown:
+        raise argparse.ArgumentTypeError(f"no part {unknown[0]}; there are {', '.join(PARTS)}")
+    return parts
 
 
 if __name__ == "__main__":

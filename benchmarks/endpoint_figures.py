@@ -95,22 +95,24 @@ class Busy:
         return self._each * len(tally.latencies) / tally.seconds
 
 
-def measure(sizes: "Sizes") -> Figures:
-    """Run the servers and every comparison."""
+def measure(sizes: "Sizes", only: Sequence[str]) -> Figures:
+    """Run the servers and the comparisons that `only` names, in their order."""
     with tempfile.TemporaryDirectory(prefix="lakebed-requests-") as folder:
         requests = write_requests(Path(folder))
         alone = Alone(load("cpu", None))
         with our_server(MODEL) as ours:
-            return {
-                **texts(ours, alone, requests, sizes),
-                **single_overhead(ours, alone, requests, sizes),
-                **signals(ours, alone, requests, sizes),
-                **mixed(ours, requests, sizes),
-                **overload(ours, requests, sizes),
-                "threads": torch.get_num_threads(),
-                "rounds": sizes.rounds,
-                "seconds": sizes.seconds,
+            parts: Mapping[str, Callable[[], Figures]] = {
+                "texts": lambda: texts(ours, alone, requests, sizes),
+                "single": lambda: single_overhead(ours, alone, requests, sizes),
+                "signals": lambda: signals(ours, alone, requests, sizes),
+                "mixed": lambda: mixed(ours, requests, sizes),
+                "overload": lambda: overload(ours, requests, sizes),
             }
+            figures: Figures = {}
+            for name in only:
+                figures |= parts[name]()
+            settings = {"threads": torch.get_num_threads(), "rounds": sizes.rounds, "seconds": sizes.seconds}
+            return figures | settings
 
 
 def texts(ours: Server, alone: Alone, requests: Requests, sizes: "Sizes") -> Figures:
