@@ -21,7 +21,7 @@ import argparse
 from collections.abc import Callable, Mapping
 
 from benchmarks import job_dry_run, job_efficiency, job_memory, job_overhead, job_peers, job_scaling
-from benchmarks.machine import arguments, report
+from benchmarks.machine import arguments, report, some_of
 from lakebed.cli.app import quiet_libraries
 
 FIGURES: Mapping[str, Callable[[argparse.Namespace], dict[str, float]]] = {
@@ -58,9 +58,7 @@ def main() -> None:
 
 def _options() -> argparse.Namespace:
     parser = arguments(__doc__)
-    parser.add_argument(
-        "--only", type=_names, default=list(FIGURES), metavar="NAME[,NAME]", help=", ".join(FIGURES)
-    )
+    some_of(FIGURES, parser)
     parser.add_argument("--quick", action="store_true", help="small sizes, for a look; figures mean little")
     parser.add_argument("--model", default="lakebed-embed")
     parser.add_argument("--repeats", type=int, default=5, help="runs of each side that a median is of")
@@ -69,14 +67,6 @@ def _options() -> argparse.Namespace:
     if parser.parse_known_args()[0].quick:
         parser.set_defaults(**QUICK)
     return parser.parse_args()
-
-
-def _names(text: str) -> list[str]:
-    names = text.split(",")
-    unknown = [name for name in names if name not in FIGURES]
-    if unknown:
-        raise argparse.ArgumentTypeError(f"no figure {unknown[0]}; there are {', '.join(FIGURES)}")
-    return names
 
 
 if __name__ == "__main__":

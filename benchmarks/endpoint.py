@@ -23,11 +23,10 @@ over that in the first. `overload_recovery_seconds`: from its end until three re
 nine of ten before it. `idle_cores_*`: what a server takes from the other sides while it waits for its turn.
 """
 
-import argparse
 import os
 from dataclasses import dataclass, replace
 
-from benchmarks.machine import arguments, report
+from benchmarks.machine import arguments, report, some_of
 from lakebed.cli.app import quiet_libraries
 
 
@@ -54,7 +53,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int)
     parser.add_argument("--seconds", type=float, help="of one side in one round")
     parser.add_argument("--overload-seconds", type=float)
-    parser.add_argument("--only", type=_parts, default=PARTS, metavar="PART[,PART]", help=", ".join(PARTS))
+    some_of(PARTS, parser)
     options = parser.parse_args()
     given = {
         name: value for name in ("rounds", "seconds", "overload_seconds") if (value := getattr(options, name))
@@ -65,14 +64,6 @@ def main() -> None:
     from benchmarks.endpoint_figures import measure
 
     report(measure(sizes, options.only), options.json)
-
-
-def _parts(text: str) -> list[str]:
-    parts = text.split(",")
-    unknown = [part for part in parts if part not in PARTS]
-    if unknown:
-        raise argparse.ArgumentTypeError(f"no part {unknown[0]}; there are {', '.join(PARTS)}")
-    return parts
 
 
 if __name__ == "__main__":

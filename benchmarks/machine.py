@@ -2,7 +2,7 @@
 
 import argparse
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from lakebed.platform.machine import machine
@@ -24,3 +24,15 @@ def report(figures: Mapping[str, float], path: Path | None = None) -> None:
         )
     if path:
         path.write_text(json.dumps({**figures, "machine": machine()}, indent=1) + "\n", encoding="utf-8")
+
+
+def some_of(names: Collection[str], parser: argparse.ArgumentParser) -> None:
+    """Add `--only NAME,NAME`, for those who do not want to wait for all."""
+
+    def chosen(text: str) -> list[str]:
+        found = text.split(",")
+        if unknown := set(found) - set(names):
+            raise argparse.ArgumentTypeError(f"no {unknown.pop()}; there are {', '.join(names)}")
+        return found
+
+    parser.add_argument("--only", type=chosen, default=list(names), metavar="NAME[,NAME]", help=", ".join(names))
