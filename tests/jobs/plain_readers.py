@@ -31,7 +31,8 @@ def read_plainly(
     if kind == "delta":
         return _delta(uri, {"AWS_ENDPOINT_URL": endpoint, "AWS_ALLOW_HTTP": "true"} if endpoint else None)
     if kind == "iceberg":
-        return _iceberg(uri.removeprefix("iceberg:"), catalog, {"s3.endpoint": endpoint} if endpoint else {})
+        options = {"s3.endpoint": endpoint, "s3.region": os.environ["AWS_REGION"]} if endpoint else {}
+        return _iceberg(uri.removeprefix("iceberg:"), catalog, options)
     if kind == "lance":
         return _lance(uri, {"aws_endpoint": endpoint, "allow_http": "true"} if endpoint else None)
     return _parquet(uri, {"endpoint_url": endpoint} if endpoint else {})

@@ -133,8 +133,9 @@ def test_a_commit_is_there_once_when_the_store_fails_once(
 
 @pytest.mark.parametrize(("kind", "how"), FAILS_FOR_GOOD)
 def test_a_commit_that_the_store_never_takes_is_one_line_and_changes_nothing(
-    store: Store, kind: TableFormat, how: str
+    store: Store, kind: TableFormat, how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
     sink = sink_of(store, kind)
     state = sink.open()
     for row in (0, 1):
@@ -149,8 +150,9 @@ def test_a_commit_that_the_store_never_takes_is_one_line_and_changes_nothing(
 
 
 def test_a_store_that_is_gone_after_a_commit_leaves_open_whether_it_is_there(
-    store: Store, kind: TableFormat
+    store: Store, kind: TableFormat, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
     sink = sink_of(store, kind)
     state = sink.commit(sink.open(), commit_of(sink, 0))
     ours = commit_of(sink, 1)
