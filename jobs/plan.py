@@ -15,6 +15,9 @@ from lakebed.platform.errors import ConfigError
 
 _BATCHES_PER_ACTOR: Final = 8
 _LEAST_BATCH: Final = 32
+_LEAST_ROWS_PER_ACTOR: Final = 512
+"""Rows for which another encoder is worth loading, which takes seconds and memory, when nobody asks for it."""
+
 _BATCH_BYTES: Final = 16 * 1024**2
 _FILES_PER_JOB: Final = 64
 _MOST_PART_ROWS: Final = 65_536
@@ -62,8 +65,8 @@ class Plan:
 
 def plan_job(units: Sequence[Unit], compute: ComputeConfig, resources: Resources) -> Plan:
     """Cut a job up; raises ConfigError when the cluster has not what the job asks for."""
-    least, actors = _actors(compute, resources)
     rows = sum(unit.rows for unit in units)
+    least, actors = _actors(compute, resources, rows)
     batch_rows = _batch_rows(rows, sum(unit.size for unit in units), compute.batch_rows, actors)
     part_rows = compute.part_rows or min(_MOST_PART_ROWS, max(batch_rows, rows // _FILES_PER_JOB))
     batches = -(-rows // batch_rows)
@@ -88,10 +91,11 @@ def plan_job(units: Sequence[Unit], compute: ComputeConfig, resources: Resources
     )
 
 
-def _actors(compute: ComputeConfig, resources: Resources) -> tuple[int, int]:
+def _actors(compute: ComputeConfig, resources: Resources, rows: int) -> tuple[int, int]:
     """Count encoders, at least and at most; those that are asked for by number may wait for a growing cluster."""
     if compute.actors != "auto":
         return compute.actors.min, compute.actors.max
+    useful = -(-rows // _LEAST_ROWS_PER_ACTOR)
     if compute.gpus:
         fitting = int(resources.gpus / compute.gpus)
         if not fitting:
@@ -99,9 +103,11 @@ def _actors(compute: ComputeConfig, resources: Resources) -> tuple[int, int]:
                 f"compute.gpus: {compute.gpus:g} per encoder, the cluster has {resources.gpus:g} now",
                 hint="set compute.gpus to 0, or compute.actors to the number of encoders to wait for",
             )
-        return fitting, fitting
+        count = max(1, min(fitting, useful))
+        return count, count
     count = min(resources.cpus // compute.threads, resources.memory // _memory(compute, resources))
-    return max(1, int(count)), max(1, int(count))
+    count = max(1, min(int(count), useful))
+    return count, count
 
 
 def _preparers(compute: ComputeConfig, resources: Resources, actors: int) -> tuple[int, int]:

@@ -18,6 +18,7 @@ import httpx
 import pytest
 
 from lakebed.cli.app import quiet_libraries
+from lakebed.platform.cluster import SYSTEM_CONFIG
 
 AWS_VARIABLES = {
     "AWS_ACCESS_KEY_ID": "lakebed-test",
@@ -58,6 +59,7 @@ def ray_cluster() -> Iterator[str]:
             log_to_driver=False,
             configure_logging=False,
             _temp_dir=folder,
+            _system_config=dict(SYSTEM_CONFIG),  # as an embedded Ray of lakebed's has it
         )
         yield str(context.address_info["address"])
         ray.shutdown()

@@ -118,3 +118,10 @@ def test_beside_gpus_what_prepares_has_processes_of_its_own_as_many_as_there_are
     assert plan_job(units(10_000), alone, Resources(cpus=16, gpus=2)).preparers == 0
     asked = ComputeConfig.parse({"preparers": "1-3"}, where="x")
     assert plan_job(units(100_000), asked, Resources(cpus=2)).preparers == 3
+
+
+def test_few_rows_are_not_worth_many_encoders_unless_they_are_asked_for() -> None:
+    assert plan_job(units(500), ComputeConfig(), Resources(cpus=16)).actors == 1
+    assert plan_job(units(1500), ComputeConfig(), Resources(cpus=16)).actors == 3
+    asked = ComputeConfig.parse({"actors": 4}, where="x")
+    assert plan_job(units(500), asked, Resources(cpus=16)).actors == 4
