@@ -142,7 +142,7 @@ class ComputeConfig(Config):
 
     actors: Actors | Literal["auto"] = "auto"
     """Encoders at work at once: a number, a range such as `2-8` for a cluster that grows, or `auto`: one per GPU
-    when `gpus` is set, else one per `threads` CPUs that are there."""
+    when `gpus` is set, else one per `threads` CPUs that are there, but no more than one for every 512 rows."""
 
     preparers: Actors | Literal["auto", 0] = "auto"
     """Processes beside the encoders that tokenize and resample for them: a number, a range, 0 for none, or `auto`:
