@@ -82,6 +82,7 @@ def read_unit(
             table, positions = table.filter(pa.array(wanted)), positions[wanted]
         table = table.append_column(UNIT, pa.array(np.full(len(table), number, np.int32)))
         yield table.append_column(POSITION, pa.array(positions))
+    _return_memory()
 
 
 def resources() -> Resources:
@@ -172,7 +173,14 @@ def _pool(plan: Plan) -> ActorPoolStrategy:
 
 def stage_batch(rows: pa.Table, stager: Stager) -> pa.Table:
     """Stage rows; returns the account of it as one row."""
-    return pa.table({_ACCOUNT: pa.array([pickle.dumps(stager(rows))], pa.binary())})
+    account = pa.table({_ACCOUNT: pa.array([pickle.dumps(stager(rows))], pa.binary())})
+    _return_memory()
+    return account
+
+
+def _return_memory() -> None:
+    """Give back what a task took: its process may be idle for long, and Arrow keeps what it had."""
+    pa.default_memory_pool().release_unused()
 
 
 def _context() -> DataContext:

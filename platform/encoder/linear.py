@@ -5,12 +5,20 @@ tile of the product before it is rounded and written. Everywhere else these are 
 Knows nothing of the model around it. The functions are in the part of Python that `scripted` compiles.
 """
 
-from typing import Literal, NamedTuple
+import os
+from functools import cache
+from typing import Final, Literal, NamedTuple
 
 import torch
 from torch.nn import functional
 
 Activation = Literal["gelu", "gelu_tanh", "relu"]
+
+_CACHES: Final = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY")
+"""Where oneDNN, and torch's layer above it, read how many compiled products they keep; 1,024 each by default."""
+
+_PRODUCTS_PER_THREAD: Final = 8
+"""Each thread works on one batch, whose layers repeat four shapes of product."""
 
 
 class Linear(NamedTuple):
@@ -24,6 +32,8 @@ class Linear(NamedTuple):
 def make_linear(weight: torch.Tensor, bias: torch.Tensor, device: torch.device, dtype: torch.dtype) -> Linear:
     """Lay a layer's tensors out for a device and a precision."""
     fused = can_fuse(device, dtype)
+    if fused:
+        _bound_caches()
     plain = weight.to(device, dtype).contiguous()
     return Linear(
         torch.ops.mkldnn._reorder_linear_weight(plain) if fused else plain, bias.to(device, dtype), fused
@@ -56,6 +66,17 @@ def linear_added(layer: Linear, rows: torch.Tensor, residual: torch.Tensor) -> t
         total: torch.Tensor = torch.ops.mkldnn._linear_pointwise(rows, residual, layer.weight, layer.bias, "add")
         return total
     return functional.linear(rows, layer.weight, layer.bias) + residual
+
+
+@cache
+def _bound_caches() -> None:
+    """Keep few compiled products: one is for a number of rows that hardly comes again, and takes a megabyte.
+
+    It counts for what oneDNN is first asked after it, in this process; what the environment says already stays.
+    """
+    products = max(16, _PRODUCTS_PER_THREAD * torch.get_num_threads())
+    for variable in _CACHES:
+        os.environ.setdefault(variable, str(products))
 
 
 def can_fuse(device: torch.device, dtype: torch.dtype) -> bool:

@@ -183,15 +183,15 @@ def test_running_again_does_nothing_a_newer_source_replaces_and_a_second_model_s
     assert len(DeltaTable(sink).to_pyarrow_table()) == 80
 
 
-def test_too_many_bad_rows_stop_the_job_and_leave_nothing(tmp_path: Path) -> None:
+def test_too_many_bad_rows_stop_the_job_and_leave_no_table(tmp_path: Path) -> None:
     notes = [None if row % 2 else words(row) for row in range(ROWS)]
     write_source(str(tmp_path / "source"), "parquet", pa.table({"id": range(ROWS), "note": notes}))
     wanted = job(str(tmp_path / "source"), str(tmp_path / "sink"), {"text": "note"}, max_quarantined=0.1)
     with pytest.raises(TooManyBadRowsError, match=r"cannot be embedded: .* null; .* for example: note is null"):
         run_embed(wanted)
-    assert not DeltaTable.is_deltatable(str(tmp_path / "sink"))
-    assert names_in(str(tmp_path / "sink_quarantine")) == []
-    assert names_in(str(tmp_path / "sink")) == ["_lakebed"], "the ledger says what was wrong"
+    for table in ("sink", "sink_quarantine"):
+        assert not DeltaTable.is_deltatable(str(tmp_path / table))
+    assert "_lakebed" in names_in(str(tmp_path / "sink")), "the ledger says what was wrong"
 
 
 class Rival:

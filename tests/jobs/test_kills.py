@@ -22,7 +22,7 @@ from lakebed.platform.encoder.fake import FakeEncoder
 from lakebed.platform.encoder.protocol import encode
 from lakebed.platform.items import items_of
 
-KILLS: Final = {"delta": 2, "parquet": 2, "iceberg": 0, "lance": 0}
+KILLS: Final = {"delta": 1, "parquet": 1, "iceberg": 0, "lance": 0}
 ROWS: Final = 600
 SINKS: Final = {
     "delta": "lakebed.platform.lake.delta:DeltaSink",
