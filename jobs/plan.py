@@ -103,10 +103,9 @@ def _actors(compute: ComputeConfig, resources: Resources, rows: int) -> tuple[in
                 f"compute.gpus: {compute.gpus:g} per encoder, the cluster has {resources.gpus:g} now",
                 hint="set compute.gpus to 0, or compute.actors to the number of encoders to wait for",
             )
-        count = max(1, min(fitting, useful))
-        return count, count
-    count = min(resources.cpus // compute.threads, resources.memory // _memory(compute, resources))
-    count = max(1, min(int(count), useful))
+    else:
+        fitting = int(min(resources.cpus // compute.threads, resources.memory // _memory(compute, resources)))
+    count = max(1, min(fitting, useful))
     return count, count
 
 
