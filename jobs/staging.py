@@ -94,10 +94,9 @@ class Stager:
 
     def __call__(self, rows: pa.Table) -> Staged:
         """Write the good rows and the bad rows, each to a file of its own."""
-        failed = pc.is_valid(rows.column(ERROR_CODE))
-        good, bad = rows.filter(pc.invert(failed)), rows.filter(failed)
+        good, bad = _parted(rows)
         vectors = vectors_of(good.column(EMBEDDING))
-        norms = np.linalg.norm(vectors.astype(np.float64), axis=1)
+        norms = np.sqrt(np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64))
         return Staged(
             rows=self._written(good, bad, held_back=False),
             held_back=self._written(good, bad, held_back=True),
@@ -137,6 +136,14 @@ class Stager:
         indices = rows.column(UNIT).combine_chunks()
         rows = rows.append_column(FILE, files.take(indices))
         return rows.append_column(PLACE, rows.column(POSITION))
+
+
+def _parted(rows: pa.Table) -> tuple[pa.Table, pa.Table]:
+    """Rows with a vector, and rows with an error; nothing is copied where all are good."""
+    failed = pc.is_valid(rows.column(ERROR_CODE))
+    if not pc.any(failed).as_py():
+        return rows, rows.slice(0, 0)
+    return rows.filter(pc.invert(failed)), rows.filter(failed)
 
 
 def _ranges(rows: pa.Table) -> dict[int, Ranges]:

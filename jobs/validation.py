@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
+import pyarrow as pa
 
 from lakebed.platform.encoder.prepared import VectorArray
 
@@ -16,7 +17,8 @@ def equal_vectors(vectors: VectorArray, keys: Sequence[str]) -> int:
         return 0
     rows = np.ascontiguousarray(vectors)
     _, vector = np.unique(rows.view(f"V{rows.shape[1] * rows.itemsize}").reshape(-1), return_inverse=True)
-    names, content = np.unique(np.asarray(keys, np.str_), return_inverse=True)
-    pairs = np.unique(vector * len(names) + content)
-    contents_of = np.bincount(pairs // len(names))
+    content = pa.array(keys, pa.string()).dictionary_encode()
+    count = len(content.dictionary)
+    pairs = np.unique(vector * count + content.indices.to_numpy())
+    contents_of = np.bincount(pairs // count)
     return int(np.count_nonzero(contents_of[vector] > 1))

@@ -169,7 +169,7 @@ class ComputeConfig(Config):
     commit_seconds: float = Field(default=300, gt=0)
     """Seconds between commits: what is staged becomes visible, and a run that dies loses no more than that."""
 
-    cache_bytes: int = Field(default=64 * 1024**2, ge=0)
+    cache_bytes: int = Field(default=32 * 1024**2, ge=0)
     """Memory of each encoder for vectors of contents that may come again, in bytes; 0 embeds them again."""
 
     io_cpus: float = Field(default=0.2, gt=0)

@@ -20,6 +20,8 @@ from lakebed.platform.lake.tensors import has_fixed_lists, plain_column
 
 FRAGMENT_BYTES: Final = 128 * 1024**2
 _FOOTERS_AT_ONCE: Final = 16
+_BUFFER_BYTES: Final = 8 * 1024**2
+"""Of a column that is read, what is in memory before it is decoded: a row group of texts may be far larger."""
 
 
 @dataclass(frozen=True)
@@ -110,12 +112,13 @@ class Snapshot:
 def _read_parquet(table: str, fragment: Fragment, schema: pa.Schema, batch_rows: int) -> Iterator[pa.Table]:
     uri = join(table, fragment.path)
     with _reading(uri, fragment.stamp), filesystem(uri).open(inner_path(uri), "rb") as file:
-        parquet = pq.ParquetFile(file)
+        parquet = pq.ParquetFile(file, buffer_size=_BUFFER_BYTES)
         written = parquet.schema_arrow
         names = {name: fragment.names.get(name, name) for name in schema.names}
         stored = [name for name in names.values() if name in written.names]
         if any(has_fixed_lists(written.field(name).type) for name in stored):
-            parquet = pq.ParquetFile(file, metadata=without_arrow_types(parquet.metadata))
+            bare = without_arrow_types(parquet.metadata)
+            parquet = pq.ParquetFile(file, metadata=bare, buffer_size=_BUFFER_BYTES)
         groups = fragment.row_groups or tuple(range(parquet.num_row_groups))
         batches = parquet.iter_batches(batch_rows, row_groups=list(groups), columns=stored, use_threads=False)
         for batch in batches:
