@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from lakebed.cli import console
 from lakebed.cli.app import main
 from lakebed.platform.encoder.artifact import write_artifact
 from lakebed.platform.encoder.load import packaged_model
@@ -34,7 +35,7 @@ class Command:
 @pytest.fixture
 def lakebed(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], mlflow_database: str) -> Command:
     monkeypatch.setenv("LAKEBED_TRACKING_URI", mlflow_database)
-    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr(console.out, "width", 200)  # it may have been told another as it was made
     return Command(monkeypatch, capfd)
 
 
