@@ -19,7 +19,7 @@ import ray
 from lakebed.jobs.canaries import Canaries
 from lakebed.jobs.encoding import EmbeddedRows, PreparedRows, RowEmbedder
 from lakebed.jobs.output import POSITION, UNIT, embedded_table
-from lakebed.jobs.rows import ItemOrError, RowMapping
+from lakebed.jobs.rows import RowMapping
 from lakebed.jobs.suspects import DEATHS, Book, Turns, guarded
 from lakebed.jobs.vector_cache import VectorCache
 from lakebed.platform.encoder.load import Model
@@ -79,26 +79,30 @@ class _Actor:
         return guarded(self._book, self._turns, stage + _name_of(rows), len(rows), run, condemned)
 
 
-class EmbedBatches(_Actor):
-    """Prepares and embeds batches of rows."""
+class _EmbeddingActor(_Actor):
+    """Has the device."""
 
     def _start(self, embedding: Embedding) -> None:
         self._embed = _embedder(embedding, self._book)
+
+    def _table(self, rows: pa.Table, embedded: EmbeddedRows, began: float) -> pa.Table:
+        return embedded_table(rows, self._mapping.columns.copied, embedded, began)
+
+
+class EmbedBatches(_EmbeddingActor):
+    """Prepares and embeds batches of rows."""
 
     def __call__(self, rows: pa.Table) -> pa.Table:
         """Return rows with vectors in place of what was embedded."""
 
         def embedded(start: int, stop: int) -> pa.Table:
             began, part = time.time(), rows.slice(start, stop - start)
-            return self._table(part, self._mapping.items(part), began)
+            return self._table(part, self._embed(self._mapping.items(part)), began)
 
         def condemned(row: int) -> pa.Table:
-            return self._table(rows.slice(row, 1), [_KILLED], time.time())
+            return self._table(rows.slice(row, 1), self._embed([_KILLED]), time.time())
 
         return _joined(self._guarded(rows, embedded, condemned))
-
-    def _table(self, rows: pa.Table, items: list[ItemOrError], began: float) -> pa.Table:
-        return embedded_table(rows, self._mapping.columns.copied, self._embed(items), began)
 
 
 class PrepareBatches(_Actor):
@@ -124,11 +128,8 @@ class PrepareBatches(_Actor):
         return pa.table({_BATCH: pa.array(parts, pa.large_binary())})
 
 
-class EmbedPrepared(_Actor):
+class EmbedPrepared(_EmbeddingActor):
     """Embeds what `PrepareBatches` prepared."""
-
-    def _start(self, embedding: Embedding) -> None:
-        self._embed = _embedder(embedding, self._book)
 
     def __call__(self, batches: pa.Table) -> pa.Table:
         """Return rows with vectors."""
@@ -146,9 +147,6 @@ class EmbedPrepared(_Actor):
             return self._table(rows.slice(row, 1), self._embed([_KILLED]), began)
 
         return self._guarded(rows, embedded, condemned)
-
-    def _table(self, rows: pa.Table, embedded: EmbeddedRows, began: float) -> pa.Table:
-        return embedded_table(rows, self._mapping.columns.copied, embedded, began)
 
 
 def _packed(rows: pa.Table, prepared: PreparedRows, began: float) -> bytes:
