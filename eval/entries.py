@@ -1,5 +1,8 @@
 """What an entry of a suite means: the source of its data sets, and the task that measures them."""
 
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
 from lakebed.eval.sources.archive import Archive
 from lakebed.eval.sources.generated import LevelPairs, Pairs
 from lakebed.eval.sources.human_captions import HumanCaptions
@@ -12,26 +15,38 @@ from lakebed.eval.tasks.level import LevelTask
 from lakebed.eval.tasks.protocol import Task
 from lakebed.eval.tasks.sts import StsTask
 from lakebed.eval.tasks.zero_shot import ZeroShotTask
-from lakebed.platform.config.suite import Classification, CrossModal, Entry, Level, Sts
+from lakebed.platform.config.entries.classification import Classification
+from lakebed.platform.config.entries.cross_modal import CrossModal
+from lakebed.platform.config.entries.level import Level
+from lakebed.platform.config.entries.sts import Sts
+from lakebed.platform.config.entries.zero_shot import ZeroShot
+from lakebed.platform.config.suite import Entry
+
+_Source = Callable[[Any], Source]
+_Task = Callable[[Any], Task]
+
+
+def _captioned(entry: CrossModal) -> Source:
+    return Pairs(entry) if entry.is_generated else HumanCaptions(entry)
+
+
+_MEANINGS: Final[Mapping[type, tuple[_Source, _Task]]] = {
+    Classification: (Archive, lambda entry: ClassificationTask(entry.linear_probe, entry.neighbours)),
+    CrossModal: (
+        lambda entry: (Pairs if entry.is_generated else HumanCaptions)(entry),
+        lambda _: CrossModalTask(),
+    ),
+    Level: (LevelPairs, lambda _: LevelTask()),
+    Sts: (SentencePairs, lambda _: StsTask()),
+    ZeroShot: (NamedClasses, lambda entry: ZeroShotTask(entry.templates)),
+}
 
 
 def source_of(entry: Entry) -> Source:
     """Where the entry's data sets come from; nothing is read yet."""
-    if isinstance(entry, Classification):
-        return Archive(entry)
-    if isinstance(entry, CrossModal):
-        return Pairs(entry) if entry.is_generated else HumanCaptions(entry)
-    if isinstance(entry, Level):
-        return LevelPairs(entry)
-    return SentencePairs(entry) if isinstance(entry, Sts) else NamedClasses(entry)
+    return _MEANINGS[type(entry)][0](entry)
 
 
 def task_of(entry: Entry) -> Task:
     """What measures them."""
-    if isinstance(entry, Classification):
-        return ClassificationTask(entry.linear_probe, entry.neighbours)
-    if isinstance(entry, CrossModal):
-        return CrossModalTask()
-    if isinstance(entry, Level):
-        return LevelTask()
-    return StsTask() if isinstance(entry, Sts) else ZeroShotTask(entry.templates)
+    return _MEANINGS[type(entry)][1](entry)

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from lakebed.eval.datasets import Dataset
 from lakebed.eval.entries import source_of, task_of
-from lakebed.eval.tasks.protocol import Task, TaskResult, Vectors, at_length
+from lakebed.eval.tasks.protocol import EncoderTask, Task, TaskResult, Vectors, at_length
 from lakebed.platform.config.suite import Suite
 from lakebed.platform.encoder.protocol import Encoder, check_dimensions, encode
 from lakebed.platform.errors import LakebedError
@@ -125,6 +125,8 @@ def evaluate(
 
 def _measure(encoder: Encoder, task: Task, data: Dataset, vectors: Vectors, lengths: Sequence[int]) -> TaskResult:
     """Run the task, and again on shorter vectors: those give numbers only, scores by example are of the whole."""
+    if isinstance(task, EncoderTask):
+        return task.run_with(encoder, data, vectors)
     result = task.run(data, vectors)
     metrics = dict(result.metrics)
     for length in lengths:

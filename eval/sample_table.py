@@ -14,7 +14,7 @@ from deltalake import write_deltalake
 
 from lakebed.eval.datasets import Dataset
 from lakebed.eval.sources.archive import Archive
-from lakebed.platform.config.suite import Classification
+from lakebed.platform.config.entries.classification import Classification
 from lakebed.platform.lake.storage import delta_options, store_errors
 
 ROWS_PER_SET: Final = 60

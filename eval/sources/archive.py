@@ -12,7 +12,7 @@ import numpy as np
 from lakebed.eval.datasets import Dataset, Part
 from lakebed.eval.series_files import SplitName, read_split
 from lakebed.eval.sources.protocol import given_folder
-from lakebed.platform.config.suite import Classification
+from lakebed.platform.config.entries.classification import Classification
 from lakebed.platform.errors import DatasetNotFoundError
 from lakebed.platform.items import Item
 

@@ -9,7 +9,8 @@ import numpy as np
 
 from lakebed.eval.datasets import Dataset, Part
 from lakebed.platform import synthesis
-from lakebed.platform.config.suite import CrossModal, Level
+from lakebed.platform.config.entries.cross_modal import CrossModal
+from lakebed.platform.config.entries.level import Level
 from lakebed.platform.items import Item
 
 _ORIGIN: Final = "lakebed.platform.synthesis"

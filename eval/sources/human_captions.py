@@ -16,7 +16,7 @@ import numpy as np
 from lakebed.eval.datasets import Dataset, Part
 from lakebed.eval.relevance import mark, marks
 from lakebed.eval.sources.protocol import given_folder
-from lakebed.platform.config.suite import CrossModal
+from lakebed.platform.config.entries.cross_modal import CrossModal
 from lakebed.platform.errors import DatasetNotFoundError, InvalidItemError
 from lakebed.platform.items import Item
 

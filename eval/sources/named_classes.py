@@ -18,7 +18,7 @@ from lakebed.eval.series_files import read_split
 from lakebed.eval.sources.protocol import given_folder
 from lakebed.eval.sources.trials import holds_trials, read_trials
 from lakebed.platform.config.base import Config
-from lakebed.platform.config.suite import ZeroShot
+from lakebed.platform.config.entries.zero_shot import ZeroShot
 from lakebed.platform.errors import ConfigError, DatasetNotFoundError
 from lakebed.platform.items import Item
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from lakebed.eval.datasets import Dataset, Part
 from lakebed.eval.sources.protocol import given_folder
-from lakebed.platform.config.suite import Sts
+from lakebed.platform.config.entries.sts import Sts
 from lakebed.platform.errors import DatasetNotFoundError, InvalidItemError
 from lakebed.platform.items import Item
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from lakebed.eval.datasets import Dataset, LabelArray, Part
 from lakebed.eval.tasks.protocol import ExampleScores, TaskResult, Vectors
-from lakebed.platform.config.suite import LinearProbe, NearestNeighbours
+from lakebed.platform.config.entries.classification import LinearProbe, NearestNeighbours
 from lakebed.platform.encoder.prepared import VectorArray
 from lakebed.platform.errors import ConfigError
 

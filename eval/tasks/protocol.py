@@ -1,18 +1,20 @@
 """What a task is: vectors of a data set's parts in, numbers and per-example scores out.
 
-A task never embeds: each data set is embedded once, for all tasks and from one place.
+A task never embeds: each data set is embedded once, for all tasks and from one place. The exception is a task that
+measures the encoder itself, an `EncoderTask`.
 """
 
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
 from lakebed.eval.datasets import Dataset
 from lakebed.platform.encoder.prepared import VectorArray
+from lakebed.platform.encoder.protocol import Encoder
 
 Vectors = Mapping[str, VectorArray]
 """Vectors by part, in the order of the part's items."""
@@ -74,6 +76,15 @@ class Task(Protocol):
 
     def run(self, data: Dataset, vectors: Vectors) -> TaskResult:
         """Measure; raises ConfigError when the data cannot carry the task."""
+        ...
+
+
+@runtime_checkable
+class EncoderTask(Task, Protocol):
+    """A task on the encoder itself, such as whether an item alone gets the vector that it gets in a batch."""
+
+    def run_with(self, encoder: Encoder, data: Dataset, vectors: Vectors) -> TaskResult:
+        """Measure, with the encoder that made the vectors; called instead of `run`."""
         ...
 
 

@@ -8,7 +8,8 @@ import pytest
 from lakebed.eval.datasets import Dataset, Part
 from lakebed.eval.entries import source_of
 from lakebed.eval.series_files import read_split
-from lakebed.platform.config.suite import Classification, CrossModal
+from lakebed.platform.config.entries.classification import Classification
+from lakebed.platform.config.entries.cross_modal import CrossModal
 from lakebed.platform.errors import ConfigError, DatasetNotFoundError
 from lakebed.platform.items import Item
 

@@ -10,7 +10,10 @@ import pytest
 from lakebed.eval.datasets import Dataset
 from lakebed.eval.entries import source_of
 from lakebed.eval.relevance import right_answers
-from lakebed.platform.config.suite import CrossModal, Level, Sts, ZeroShot
+from lakebed.platform.config.entries.cross_modal import CrossModal
+from lakebed.platform.config.entries.level import Level
+from lakebed.platform.config.entries.sts import Sts
+from lakebed.platform.config.entries.zero_shot import ZeroShot
 from lakebed.platform.errors import ConfigError, DatasetNotFoundError
 
 STS = (

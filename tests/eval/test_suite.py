@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from lakebed.eval.catalogue import find_suite
-from lakebed.platform.config.suite import Classification, CrossModal, Suite
+from lakebed.platform.config.entries.classification import Classification
+from lakebed.platform.config.entries.cross_modal import CrossModal
+from lakebed.platform.config.suite import Suite
 from lakebed.platform.errors import ConfigError
 
 

@@ -12,7 +12,7 @@ from lakebed.eval.tasks.level import LevelTask
 from lakebed.eval.tasks.protocol import TaskResult, lower_is_better
 from lakebed.eval.tasks.sts import StsTask, spearman_shares
 from lakebed.eval.tasks.zero_shot import ZeroShotTask
-from lakebed.platform.config.suite import LinearProbe, NearestNeighbours
+from lakebed.platform.config.entries.classification import LinearProbe, NearestNeighbours
 from lakebed.platform.errors import ConfigError
 from lakebed.platform.items import Item
 
