@@ -36,6 +36,7 @@ from lakebed.platform.errors import JobFailedError, LakebedError
 from lakebed.platform.lake.fragments import Snapshot
 
 _ACCOUNT: Final = "staged"
+_BLOCK_BYTES: Final = 16 * 2**20
 
 
 class UnitSource(Datasource):
@@ -188,6 +189,7 @@ def _context() -> DataContext:
     context = DataContext.get_current().copy()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
+    context.target_max_block_size = _BLOCK_BYTES  # what a reader gathers, and every process holds several times
     context.max_errored_blocks = 0
     context.raise_original_map_exception = True  # Ray's own loses its cause on the way
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)
