@@ -6,8 +6,6 @@ Only this module knows Ray Data; what its actors do is in `worker.py`. Arrow tab
 so that no type of Ray's own reaches a table; vectors never pass through the driver.
 """
 
-import gc
-import logging
 import math
 import pickle
 from collections.abc import Generator, Iterator, Mapping, Sequence
@@ -23,20 +21,18 @@ import ray.data
 from ray.data import ActorPoolStrategy, DataContext, TaskPoolStrategy
 from ray.data.block import BlockMetadata
 from ray.data.datasource import Datasource, ReadTask
-from ray.exceptions import RayError
 
 from lakebed.jobs.output import POSITION, UNIT
 from lakebed.jobs.plan import Plan, Resources
+from lakebed.jobs.quiet_run import quietly
 from lakebed.jobs.ranges import members
 from lakebed.jobs.staging import Staged, Stager
 from lakebed.jobs.suspects import Book, RemoteSuspects
 from lakebed.jobs.units import Unit
 from lakebed.jobs.worker import EmbedBatches, Embedding, EmbedPrepared, PrepareBatches
-from lakebed.platform.errors import JobFailedError, LakebedError
 from lakebed.platform.lake.fragments import Snapshot
 
 _ACCOUNT: Final = "staged"
-_BLOCK_BYTES: Final = 16 * 2**20
 
 
 class UnitSource(Datasource):
@@ -100,13 +96,8 @@ def run_pipeline(
     `variables` are set in the environment of every worker.
     """
     book = RemoteSuspects.start(plan.actors + plan.preparers)
-    with DataContext.current(_context()), closing(book):
-        try:
-            yield from _accounts(_dataset(plan, source, embedding, stager, variables, book))
-        except RayError as error:
-            found = of_workers(error)
-            _forget_frames(error)
-            raise found from error
+    with closing(book):
+        yield from quietly(lambda: _accounts(_dataset(plan, source, embedding, stager, variables, book)))
 
 
 def _accounts(dataset: Any) -> Generator[Staged]:
@@ -182,48 +173,3 @@ def stage_batch(rows: pa.Table, stager: Stager) -> pa.Table:
 def _return_memory() -> None:
     """Give back what a task took: its process may be idle for long, and Arrow keeps what it had."""
     pa.default_memory_pool().release_unused()
-
-
-def _context() -> DataContext:
-    """Return settings for one quiet run. Errors of rows are ours; any other ends the run."""
-    context = DataContext.get_current().copy()
-    context.enable_progress_bars = False
-    context.print_on_execution_start = False
-    context.target_max_block_size = _BLOCK_BYTES  # what a reader gathers, and every process holds several times
-    context.max_errored_blocks = 0
-    context.raise_original_map_exception = True  # Ray's own loses its cause on the way
-    logging.getLogger("ray.data").setLevel(logging.CRITICAL)
-    return context
-
-
-def of_workers(error: RayError) -> LakebedError:
-    """Find the error of ours that ended a worker, or say what ended it in one line."""
-    chain: list[BaseException] = [error]
-    while cause := getattr(chain[-1], "cause", None) or chain[-1].__cause__:
-        chain.append(cause)
-    for found in chain:
-        if isinstance(found, LakebedError) and not isinstance(found, RayError):  # Ray's may claim to be ours, too
-            return found
-    return JobFailedError(f"the workers failed: {_in_a_line(getattr(error, 'cause', None) or error)}")
-
-
-def _forget_frames(error: BaseException) -> None:
-    """Let go of Ray Data's frames: while they live so do its actors, and what those hold is free for no one."""
-    known: list[BaseException] = []
-    waiting: list[BaseException | None] = [error]
-    while waiting:
-        found = waiting.pop()
-        if found is None or any(found is other for other in known):
-            continue
-        known.append(found)
-        found.__traceback__ = None
-        waiting += [getattr(found, "cause", None), found.__cause__, found.__context__]
-    gc.collect()  # of errors of other tasks, each of which is in a circle with its frames
-
-
-def _in_a_line(error: BaseException) -> str:
-    """Ray's errors say last what happened, after traces; to those of others, Ray appends advice."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    if isinstance(error, RayError):
-        return lines[-1] if lines else type(error).__name__
-    return ": ".join([type(error).__name__, *lines[:1]])

@@ -14,7 +14,8 @@ import ray
 from ray.exceptions import RayError
 
 from lakebed.jobs.output import POSITION
-from lakebed.jobs.pipeline import of_workers, read_unit
+from lakebed.jobs.pipeline import read_unit
+from lakebed.jobs.quiet_run import of_workers
 from lakebed.jobs.rows import RowMapping
 from lakebed.jobs.signatures import content_key, joined, signatures_of
 from lakebed.jobs.units import Unit

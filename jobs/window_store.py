@@ -12,6 +12,7 @@ Of two attempts at once one gets the manifest, and both use what it names. Knows
 import base64
 import hashlib
 import json
+import logging
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -25,7 +26,7 @@ import pyarrow.parquet as pq
 
 from lakebed.platform.config.embed import EmbedJob
 from lakebed.platform.config.windows import WINDOW_SERIES
-from lakebed.platform.errors import TableError
+from lakebed.platform.errors import LakebedError, TableError
 from lakebed.platform.lake.fragments import DataFile, Snapshot, fragments_of
 from lakebed.platform.lake.storage import (
     StoredFile,
@@ -42,6 +43,8 @@ from lakebed.platform.lake.storage import (
 from lakebed.platform.lake.tables import table_folder
 
 FORMAT: Final = "lakebed-windows-1"
+_log = logging.getLogger(__name__)
+
 _MANIFEST: Final = "windows.json"
 _FOLDER: Final = ("_lakebed", "windows")
 
@@ -97,9 +100,16 @@ class WindowStore:
         try:
             yield folder
         except BaseException:
+            self._remove(folder)
+            raise
+
+    def _remove(self, folder: str) -> None:
+        """Remove what an attempt wrote; a failure must not stand in for what ended the attempt."""
+        try:
             with store_errors(self.uri):
                 remove_folder(join(self.uri, folder))
-            raise
+        except LakebedError as error:
+            _log.warning("%s; `lakebed jobs clean` removes what is left of the windows", error)
 
     def publish(self, folder: str, parts: Sequence[WindowPart], schema: pa.Schema) -> None:
         """Make an attempt's parts the windows; of an attempt that comes second the parts are removed."""

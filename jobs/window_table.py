@@ -7,7 +7,6 @@ entity's; what is held in memory is one bucket of entities, about BUCKET_BYTES, 
 table of one bucket is cut in the driver's own process.
 """
 
-import logging
 import math
 import pickle
 import zlib
@@ -229,21 +228,15 @@ def _cut_here(stage: _Stage) -> list[Cut]:
 
 def _cut_by_workers(stage: _Stage, variables: Mapping[str, str]) -> Iterator[Cut]:
     """Read, shuffle by bucket and cut, on Ray Data."""
-    from ray.data import DataContext
-    from ray.exceptions import RayError
+    from lakebed.jobs.quiet_run import quietly
 
-    context = DataContext.get_current().copy()
-    context.enable_progress_bars = context.print_on_execution_start = False
-    logging.getLogger("ray.data").setLevel(logging.CRITICAL)
-    with DataContext.current(context):
-        try:
-            cuts = _dataset(stage, {"env_vars": dict(variables)} if variables else None)
-            for batch in cuts.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
-                for cut in batch.column(_CUT).to_pylist():
-                    yield pickle.loads(cut)  # noqa: S301  our own workers wrote it
-        except RayError as error:
-            lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-            raise JobFailedError(f"the workers failed: {lines[-1] if lines else type(error).__name__}") from error
+    return quietly(lambda: _cuts(_dataset(stage, {"env_vars": dict(variables)} if variables else None)))
+
+
+def _cuts(dataset: Any) -> Iterator[Cut]:
+    for batch in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+        for cut in batch.column(_CUT).to_pylist():
+            yield pickle.loads(cut)  # noqa: S301  our own workers wrote it
 
 
 def _dataset(stage: _Stage, environment: dict[str, Any] | None) -> Any:

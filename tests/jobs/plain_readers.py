@@ -1,12 +1,14 @@
 """The newest version of a table, read not through lakebed: by deltalake, lance and pyiceberg themselves.
 
 A Parquet folder is read by its newest manifest. Faults that whole jobs meet, and that formats hardly differ in,
-are tried on Delta and Parquet sinks; LAKEBED_FAULTS=all tries them on all four.
+are tried on Delta and Parquet sinks, those of workers and machines on Delta alone; LAKEBED_FAULTS=all tries all of
+them on all four.
 """
 
 import json
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Final
 
 import fsspec
@@ -18,7 +20,18 @@ from pyiceberg.catalog import load_catalog
 from pyiceberg.exceptions import NoSuchTableError
 
 SINKS: Final = ("delta", "parquet", "iceberg", "lance")
-JOB_SINKS: Final = SINKS if os.environ.get("LAKEBED_FAULTS") == "all" else SINKS[:2]
+_ALL: Final = os.environ.get("LAKEBED_FAULTS") == "all"
+JOB_SINKS: Final = SINKS if _ALL else SINKS[:2]
+WORKER_SINKS: Final = SINKS if _ALL else SINKS[:1]
+
+
+def sink_in(folder: Path, kind: str, at: Path | None = None) -> dict[str, Any]:
+    """Where a job of this format writes to, as its specification says it: `at`, or a place in the folder."""
+    sink = at or folder / "sink"
+    if kind != "iceberg":
+        return {"uri": str(sink), "format": kind}
+    catalog = {"type": "sql", "uri": f"sqlite:///{folder}/catalog.db", "warehouse": f"file://{sink}"}
+    return {"uri": "iceberg:lake.sink", "format": kind, "catalog": catalog}
 
 
 def read_plainly(

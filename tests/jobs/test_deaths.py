@@ -12,6 +12,7 @@ import pyarrow as pa
 import pytest
 from deltalake import DeltaTable, write_deltalake
 from tests.jobs.deadly_encoders import HOLD, POISON
+from tests.jobs.plain_readers import WORKER_SINKS, read_plainly, sink_in
 
 from lakebed.jobs.embed import run_embed
 from lakebed.jobs.report import EmbedReport
@@ -30,13 +31,15 @@ def _root_on_the_path(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(Path(__file__).parents[2]))
 
 
-def embed(folder: Path, encoder: str, special: Mapping[int, str], **compute: int) -> tuple[EmbedReport, list[str]]:
+def embed(
+    folder: Path, encoder: str, special: Mapping[int, str], sink: str = "delta", **compute: int
+) -> tuple[EmbedReport, list[str]]:
     """Embed texts, some of them special, with an encoder of this folder; returns the texts, too."""
     texts = [special.get(row, f"text number {row}") for row in range(ROWS)]
     write_deltalake(folder / "source", pa.table({"id": range(ROWS), "text": texts}))
     job = {
         "source": {"uri": str(folder / "source")},
-        "sink": {"uri": str(folder / "sink")},
+        "sink": sink_in(folder, sink),
         "columns": {"text": "text", "keys": ["id"]},
         "model": f"tests.jobs.deadly_encoders:{encoder}",
         "compute": {"actors": 2, **compute},
@@ -45,12 +48,15 @@ def embed(folder: Path, encoder: str, special: Mapping[int, str], **compute: int
     return run_embed(EmbedJob.parse(job, where="test")), texts
 
 
-def rows_of(table: Path) -> list[dict[str, Any]]:
-    return sorted(DeltaTable(table).to_pyarrow_table().to_pylist(), key=lambda row: row["id"])
+def rows_of(folder: Path, sink: str = "delta", *, bad: bool = False) -> list[dict[str, Any]]:
+    """Rows of the result, or those that were quarantined."""
+    table = sink_in(folder, sink)
+    rows = read_plainly(f"{table['uri']}_quarantine" if bad else table["uri"], sink, catalog=table.get("catalog"))
+    assert rows is not None
+    return sorted(rows.to_pylist(), key=lambda row: row["id"])
 
 
-def assert_embedded(table: Path, texts: list[str], without: set[int]) -> None:
-    rows = rows_of(table)
+def assert_embedded(rows: list[dict[str, Any]], texts: list[str], without: set[int]) -> None:
     assert [row["id"] for row in rows] == [row for row in range(ROWS) if row not in without]
     expected = encode(FakeEncoder(16), [Item.of(texts[row["id"]]) for row in rows]).vectors
     assert np.allclose(np.array([row["embedding"] for row in rows]), expected, atol=1e-6)
@@ -60,23 +66,25 @@ APART = {"actors": 1, "preparers": 1, "batch_rows": 100}
 """Another process prepares."""
 
 
+@pytest.mark.parametrize("sink", WORKER_SINKS)
 @pytest.mark.parametrize(
     ("poison", "compute"), [({123: POISON[0]}, APART), ({0: POISON[0], 299: POISON[1]}, {})], ids=["one", "two"]
 )
 def test_rows_that_kill_their_process_are_quarantined_and_no_others(
-    tmp_path: Path, poison: dict[int, str], compute: dict[str, int]
+    tmp_path: Path, poison: dict[int, str], compute: dict[str, int], sink: str
 ) -> None:
-    report, texts = embed(tmp_path, "Deadly", poison, **compute)
-    assert_embedded(tmp_path / "sink", texts, without=set(poison))
-    quarantined = rows_of(tmp_path / "sink_quarantine")
+    report, texts = embed(tmp_path, "Deadly", poison, sink, **compute)
+    assert_embedded(rows_of(tmp_path, sink), texts, without=set(poison))
+    quarantined = rows_of(tmp_path, sink, bad=True)
     assert [(row["id"], row["lb_error_code"]) for row in quarantined] == [
         (row, "killed_worker") for row in sorted(poison)
     ]
     assert report.quarantined == {"killed_worker": len(poison)}
 
 
+@pytest.mark.parametrize("sink", WORKER_SINKS)
 @pytest.mark.parametrize("compute", [{}, APART], ids=["an encoder", "one that prepares"])
-def test_a_worker_killed_from_outside_costs_no_row(tmp_path: Path, compute: dict[str, int]) -> None:
+def test_a_worker_killed_from_outside_costs_no_row(tmp_path: Path, compute: dict[str, int], sink: str) -> None:
     number, stop = tmp_path / "pid", threading.Event()
 
     def kill() -> None:
@@ -88,13 +96,13 @@ def test_a_worker_killed_from_outside_costs_no_row(tmp_path: Path, compute: dict
     killer = threading.Thread(target=kill)
     killer.start()
     try:
-        report, texts = embed(tmp_path, "Held", {150: f"{HOLD}{number}"}, **compute)
+        report, texts = embed(tmp_path, "Held", {150: f"{HOLD}{number}"}, sink, **compute)
     finally:
         stop.set()
         killer.join()
     assert number.exists()
     assert report.bad == 0
-    assert_embedded(tmp_path / "sink", texts, without=set())
+    assert_embedded(rows_of(tmp_path, sink), texts, without=set())
 
 
 def test_a_worker_on_which_the_model_gives_other_vectors_ends_the_job(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable, write_deltalake
-from tests.jobs.plain_readers import JOB_SINKS, read_plainly
+from tests.jobs.plain_readers import JOB_SINKS, WORKER_SINKS, read_plainly, sink_in
 
 from lakebed.jobs.embed import run_embed
 from lakebed.jobs.progress import Silent
@@ -51,18 +51,7 @@ class Job:
     """A job from `folder/source` to `sink`, and a reader of its result that does not go through lakebed."""
 
     def __init__(self, folder: Path, kind: str = "delta", sink: Path | None = None) -> None:
-        self.source, self.sink, self.kind = folder / "source", sink or folder / "sink", kind
-        self.catalog = None
-        if kind == "iceberg":
-            self.catalog = {
-                "type": "sql",
-                "uri": f"sqlite:///{folder}/catalog.db",
-                "warehouse": f"file://{self.sink}",
-            }
-
-    @property
-    def place(self) -> str:
-        return "iceberg:lake.sink" if self.kind == "iceberg" else str(self.sink)
+        self.source, self.kind, self.sink = folder / "source", kind, sink_in(folder, kind, sink)
 
     def write(self, rows: Notes, mode: Any = "append") -> None:
         """Write the source as a Delta table, or more of it."""
@@ -71,7 +60,7 @@ class Job:
     def run(self, watch: Any = None, **fields: Any) -> EmbedReport:
         values = {
             "source": {"uri": str(self.source)},
-            "sink": {"uri": self.place, "format": self.kind, "catalog": self.catalog},
+            "sink": self.sink,
             "columns": {"keys": ["id"], "text": "note"},
             "model": "fake:16",
             "experiment": None,
@@ -81,13 +70,16 @@ class Job:
         options = {"watch": lambda _: nullcontext(watch)} if watch else {}
         return run_embed(EmbedJob.parse(values, where="job"), **options)
 
+    def rows(self) -> pa.Table | None:
+        return read_plainly(self.sink["uri"], self.kind, catalog=self.sink.get("catalog"))
+
     def ids(self) -> list[int]:
-        found = read_plainly(self.place, self.kind, catalog=self.catalog)
+        found = self.rows()
         return sorted(found["id"].to_pylist()) if found else []
 
     def check(self, wanted: Notes) -> None:
         """Compare the result with what it should be, row by row."""
-        found = read_plainly(self.place, self.kind, catalog=self.catalog)
+        found = self.rows()
         assert found is not None
         rows = sorted(found.select(["id", "embedding"]).to_pylist(), key=lambda row: row["id"])
         assert [row["id"] for row in rows] == sorted(wanted)
@@ -347,13 +339,14 @@ if __name__ == "__main__":
 """
 
 
-def test_a_node_that_is_removed_costs_the_job_no_row(tmp_path: Path) -> None:
-    job = Job(tmp_path)
+@pytest.mark.parametrize("sink", WORKER_SINKS)
+def test_a_node_that_is_removed_costs_the_job_no_row(tmp_path: Path, sink: str) -> None:
+    job = Job(tmp_path, sink)
     job.write(notes(range(600)))
     (tmp_path / "removing.py").write_text(CLUSTER)
     values = {
         "source": {"uri": str(job.source)},
-        "sink": {"uri": str(job.sink)},
+        "sink": job.sink,
         "columns": {"keys": ["id"], "text": "note"},
         "model": "removing:Slow",
         "experiment": None,

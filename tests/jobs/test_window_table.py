@@ -1,5 +1,6 @@
 """Long sensor tables to tables of windows; the windows are compared sample by sample with what they must be."""
 
+import errno
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from deltalake import write_deltalake
+from fsspec.implementations.local import LocalFileSystem
 
 from lakebed.jobs import window_table
 from lakebed.jobs.encoding import RowEmbedder
@@ -24,6 +26,7 @@ from lakebed.platform.encoder.protocol import encode
 from lakebed.platform.errors import (
     ColumnNotFoundError,
     ConfigError,
+    JobFailedError,
     LakebedError,
     TableError,
 )
@@ -269,6 +272,27 @@ def test_of_two_attempts_at_once_one_is_kept_and_the_other_removed(tmp_path: Pat
             store.publish(name, [], schema)
     assert names_in(store.uri) == ["one", "windows.json"]
     assert json.loads((Path(store.uri) / "windows.json").read_text())["identity"]["source"] == job.source.uri
+
+
+def test_what_ended_an_attempt_is_told_although_it_cannot_be_cleaned_up(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_source(tmp_path, sensor_table(1, 30), files=1)
+    job = spec(tmp_path)
+    store = WindowStore.of(job, open_table(job.source))
+
+    def fail() -> None:
+        with store.attempt() as folder:
+            (Path(store.uri) / folder).mkdir(parents=True)
+            raise JobFailedError("the workers failed")
+
+    def broken(*_: object, **__: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(LocalFileSystem, "rm", broken)
+    with pytest.raises(JobFailedError, match="the workers failed"):
+        fail()
+    assert "`lakebed jobs clean` removes what is left" in caplog.text
 
 
 def test_other_windows_of_the_same_source_lie_elsewhere(tmp_path: Path) -> None:
