@@ -19,6 +19,7 @@ from lakebed.jobs.committing import Committer, Exchange
 from lakebed.jobs.coverage import Coverage
 from lakebed.jobs.done import HeldRows, held_rows
 from lakebed.jobs.ledger import Ledger, plan_of_this_process, recorded
+from lakebed.jobs.moved import keep_moved, read_moved
 from lakebed.jobs.plan import plan_job
 from lakebed.jobs.progress import Note, Silent, Together, Watcher
 from lakebed.jobs.report import EmbedReport
@@ -172,15 +173,20 @@ class _Running:
             note(f"comparing {sum(unit.rows for unit in units):,} rows with those that the table holds")
             return compare_units(tasks, self._source, self._mapping, self._checked.sink.schema, units)
 
-        return plan_work(
+        place = self._checked.sink.folder, self._checked.info.digest
+        work = plan_work(
             self._units,
             tables.result,
             tables.quarantine,
             self._checked.job.columns,
             compare,
+            moved=read_moved(*place),
             again=self._again,
             retry=self._retry,
         )
+        if work.moved:
+            keep_moved(*place, work.moved)
+        return work
 
     def _recorded(self) -> AbstractContextManager[Ledger]:
         checked = self._checked

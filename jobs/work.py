@@ -4,7 +4,7 @@ Rows of files that the source has under other names, or not at all, are compared
 brings those of the source, from wherever rows are read.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -13,8 +13,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lakebed.jobs.done import HeldRows
+from lakebed.jobs.moved import Moved
 from lakebed.jobs.output import FILE, KEY
-from lakebed.jobs.ranges import NONE, Mask, Positions, count, split_at, within
+from lakebed.jobs.ranges import NONE, Mask, Positions, count, ranges_of, split_at, within
 from lakebed.jobs.signatures import Signatures, found_in, joined, matched, signatures_of
 from lakebed.jobs.units import Held, Unit, all_held, files_gone, units_left
 from lakebed.platform.config.embed import ColumnsConfig
@@ -40,13 +41,17 @@ Surplus = Mapping[str, Mask]
 
 @dataclass(frozen=True, eq=False)
 class Work:
-    """What a run is to do. `held` rows of this version of the source are there, `rejected` of them as bad."""
+    """What a run is to do. `held` rows of this version of the source are there, `rejected` of them as bad.
+
+    `moved` is what a comparison found out, when all that is held of files that are gone lies in other files now.
+    """
 
     units: tuple[Unit, ...]
     held: int
     rejected: int
     surplus: Surplus = field(default_factory=dict)
     surplus_rejected: Surplus = field(default_factory=dict)
+    moved: Moved | None = None
 
     @property
     def rows(self) -> int:
@@ -66,19 +71,25 @@ def plan_work(
     columns: ColumnsConfig,
     compare: Compare,
     *,
+    moved: Moved | None = None,
     again: bool = False,
     retry: bool = False,
 ) -> Work:
     """Tell what is left to do of the units of a source; raises CommitError when the tables hold a row twice.
 
-    `again` replaces all that is held; `retry` tries again what is held as bad.
+    `moved` is what an earlier comparison found out; `again` replaces all that is held; `retry` tries again what is
+    held as bad.
     """
     held = all_held([*result.parts, *rejected.parts], result.snapshot.uri)
     if again:
         units = tuple(replace(unit, held_back=True) for unit in source)
         return Work(units, 0, 0, _everything(result), _everything(rejected))
-    units = units_left(source, held)
     gone = files_gone(source, held)
+    if gone and moved and not any(rejected.parts_with(gone)):
+        others = {file: ranges for file, ranges in held.items() if file not in gone}
+        found = moved.held(gone, result, source, others)
+        held, gone = (held, gone) if found is None else (found, frozenset())
+    units = units_left(source, held)
     bad = sum(_rows_outside(part, gone) for part in rejected.parts)
     if gone:
         work = _compared(units, gone, result, rejected, columns, compare, bad)
@@ -130,7 +141,24 @@ def _compared(
         left += _units_of(unit, rows.positions, kept_ours[part], replaced[part])
         start = part.stop
     held = sum(_rows_outside(part, gone) for part in result.parts) + int(kept_ours.sum())
-    return Work(tuple(left), held + bad, bad, dict(_surplus(old, kept_theirs)), dict(_all_of(rejected, gone)))
+    moved = None
+    if kept_theirs.all():
+        places = _places(zip(units, found, strict=True), kept_ours)
+        moved = Moved(gone, frozenset(part.path for part in old), places)
+    surplus = dict(_surplus(old, kept_theirs)), dict(_all_of(rejected, gone))
+    return Work(tuple(left), held + bad, bad, *surplus, moved)
+
+
+def _places(units: Iterable[tuple[Unit, UnitSignatures]], kept: Mask) -> Held:
+    """Positions that are kept, by file."""
+    found: dict[str, list[Positions]] = {}
+    start = 0
+    for unit, rows in units:
+        mask = kept[start : start + len(rows.positions)]
+        start += len(rows.positions)
+        if mask.any():
+            found.setdefault(unit.fragment.file, []).append(rows.positions[mask])
+    return {file: ranges_of(np.concatenate(positions)) for file, positions in found.items()}
 
 
 def _units_of(unit: Unit, positions: Positions, kept: Mask, replaced: Mask) -> Iterator[Unit]:

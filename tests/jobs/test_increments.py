@@ -36,6 +36,7 @@ class Tables:
     def __init__(self, folder: Path, kind: str = "delta") -> None:
         self.source, self.kind = str(folder / "source"), kind
         self.sink = "iceberg:lake.sink" if kind == "iceberg" else str(folder / "sink")
+        self.notes: list[str] = []
 
     def write(self, notes: dict[int, str | None], mode: Any = "overwrite") -> None:
         """Write the source, or more of it."""
@@ -56,7 +57,13 @@ class Tables:
         }
         job = EmbedJob.parse(values, where="job")
         options = {"watch": lambda _: nullcontext(watch)} if watch else {}
-        return run_embed(job, again=again, retry_quarantined=retry, **options)
+        self.notes.clear()
+        return run_embed(job, again=again, retry_quarantined=retry, note=self.notes.append, **options)
+
+    @property
+    def compared(self) -> bool:
+        """Whether the last run had to compare rows with those of the sink."""
+        return any(note.startswith("comparing") for note in self.notes)
 
     def versions(self) -> Iterator[pa.Table]:
         """Every version of the sink, as readers met it."""
@@ -158,6 +165,29 @@ def test_files_that_were_rewritten_are_no_work(tmp_path: Path, kind: str) -> Non
     assert tables.run().nothing_new
     tables.write(notes(range(60, 65)), mode="append")
     assert (tables.run().embedded, len(tables.read())) == (5, 64)
+
+
+def test_rows_that_were_moved_are_compared_once(tmp_path: Path) -> None:
+    tables = Tables(tmp_path)
+    for start in range(0, 60, 20):
+        tables.write(notes(range(start, start + 20)), mode="append")
+    tables.run()
+    DeltaTable(tables.source).optimize.compact()
+    tables.write(notes(range(60, 90)), mode="append")
+    with pytest.raises(KeyboardInterrupt):
+        tables.run(watch=Dies(20))
+    assert tables.compared
+    assert tables.run().held > 60
+    assert not tables.compared
+    tables.write(notes(range(90, 95)), mode="append")
+    assert tables.run().embedded == 5
+    assert not tables.compared
+    tables.check(notes(range(95)))
+    wanted = {**notes(range(95)), 3: "another", 70: "too"}
+    tables.write(wanted)
+    report = tables.run()
+    assert (tables.compared, report.embedded, report.removed) == (True, 2, 2)
+    tables.check(wanted)
 
 
 def test_equal_rows_are_counted_and_not_taken_for_one(tmp_path: Path) -> None:
