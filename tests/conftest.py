@@ -13,12 +13,16 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import httpx
 import pytest
 
 from lakebed.cli.app import quiet_libraries
 from lakebed.platform.cluster import SYSTEM_CONFIG
+
+SHARED: Final = ("ray_cluster", "server", "mlflow_server")
+"""Fixtures that take long to start: all tests that need one run in one process, which starts it once."""
 
 AWS_VARIABLES = {
     "AWS_ACCESS_KEY_ID": "lakebed-test",
@@ -32,6 +36,22 @@ AWS_VARIABLES = {
 def pytest_configure() -> None:
     """Set what the command line sets before any library is imported."""
     quiet_libraries()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Say which tests belong together when halves of them run beside each other (`--dist loadgroup`)."""
+    for item in items:
+        needs = getattr(item, "fixturenames", ())
+        group = next((name for name in SHARED if name in needs), str(item.path.relative_to(Path(__file__).parent)))
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Call a test by its own name again, by which `--last-failed` finds it; the scheduler appends the group's."""
+    name, _, group = report.nodeid.rpartition("@")
+    if group in SHARED or group.endswith(".py"):
+        report.nodeid = name
 
 
 @pytest.fixture(autouse=True)

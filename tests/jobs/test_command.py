@@ -1,20 +1,14 @@
 """`lakebed embed` as a user calls it: what is wrong is one line and an exit code, and nothing is left behind."""
 
-import os
-import signal
-import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from deltalake import DeltaTable, write_deltalake
+from deltalake import write_deltalake
 
 from lakebed.cli.app import main
-from lakebed.jobs.embed import run_embed
-from lakebed.platform.config.embed import EmbedJob
 
 Run = Callable[..., tuple[int, str]]
 
@@ -101,42 +95,3 @@ def test_a_cluster_that_is_not_there_is_unreachable(tmp_path: Path, run: Run, fr
 def test_a_wrong_or_missing_address_is_a_usage_error(run: Run) -> None:
     assert run("jobs", "list")[0] == 2
     assert "expected http://host:8265" in run("jobs", "list", "--address", "127.0.0.1:6379")[1]
-
-
-@pytest.mark.usefixtures("ray_cluster")
-def test_a_driver_that_is_killed_leaves_nothing_visible_and_the_next_run_is_whole(tmp_path: Path) -> None:
-    uri = source(tmp_path, rows=8_000)
-    command = [sys.executable, "-m", "lakebed", *arguments(tmp_path, uri, "--text", "note", "--key", "id")]
-    driver = subprocess.Popen(
-        [*command, "--part-rows", "200"],
-        stderr=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    try:
-        wait_until(lambda: any((tmp_path / "sink").glob("run-*/part-*.parquet")), driver)
-    finally:
-        os.kill(driver.pid, signal.SIGKILL)
-        driver.wait()
-    assert not DeltaTable.is_deltatable(str(tmp_path / "sink"))
-    job = EmbedJob.parse(
-        {
-            "source": {"uri": uri},
-            "columns": {"text": "note", "keys": ["id"]},
-            "sink": {"uri": str(tmp_path / "sink")},
-            "model": "fake:8",
-        },
-        where="job",
-    )
-    report = run_embed(job)
-    found = DeltaTable(tmp_path / "sink").to_pyarrow_table()
-    assert sorted(found["id"].to_pylist()) == list(range(8_000))
-    assert set(found["lb_run"].to_pylist()) == {report.run}
-
-
-def wait_until(condition: Callable[[], bool], driver: "subprocess.Popen[bytes]", seconds: float = 120) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert driver.poll() is None, "the job ended before it could be killed"
-        assert time.monotonic() < deadline
-        time.sleep(0.05)  # between two looks at the condition

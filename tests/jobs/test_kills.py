@@ -1,6 +1,7 @@
 """Drivers that are killed, at any moment and at the worst ones; then every row is there once, whatever the sink.
 
-LAKEBED_KILLS says how many moments are tried for each; the default keeps the whole test suite short.
+LAKEBED_KILLS says how many random moments are tried for each, beside those before and after a commit; the default
+keeps the whole test suite short.
 """
 
 import os
@@ -22,7 +23,13 @@ from lakebed.platform.encoder.fake import FakeEncoder
 from lakebed.platform.encoder.protocol import encode
 from lakebed.platform.items import items_of
 
-KILLS: Final = {"delta": 1, "parquet": 1, "iceberg": 0, "lance": 0}
+WORST: Final = ("before", "after")
+MOMENTS: Final = {
+    "delta": (*WORST, "random"),
+    "parquet": (*WORST, "random"),
+    "iceberg": ("after",),
+    "lance": ("after",),
+}
 ROWS: Final = 600
 SINKS: Final = {
     "delta": "lakebed.platform.lake.delta:DeltaSink",
@@ -102,10 +109,9 @@ def test_a_driver_that_is_killed_at_any_moment_loses_and_doubles_no_row(
     tmp_path: Path, kind: str, ray_cluster: str
 ) -> None:
     job, moments = job_in(tmp_path, kind, ray_cluster), random.Random(kind)
-    killed_driver(tmp_path, job, "before")
-    killed_driver(tmp_path, job, "after")
-    for _ in range(int(os.environ.get("LAKEBED_KILLS", KILLS[kind]))):
-        killed_driver(tmp_path, job, "random", moments.uniform(0.5, 4))
+    kills = os.environ.get("LAKEBED_KILLS")
+    for moment in (*WORST, *["random"] * int(kills)) if kills else MOMENTS[kind]:
+        killed_driver(tmp_path, job, moment, moments.uniform(0.5, 4) if moment == "random" else None)
     run_embed(job)
     result, quarantined = (read_plainly(table.uri, kind) for table in (job.sink, job.quarantine_table))
     assert result is not None
