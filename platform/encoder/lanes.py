@@ -9,14 +9,14 @@ import threading
 from concurrent.futures import Executor, ThreadPoolExecutor
 from functools import cache
 
-import torch
-
 _STARTS_SECONDS = 60.0
 
 
 @cache
 def lanes(count: int) -> Executor:
     """So many lanes, the same ones for everybody in this process."""
+    import torch  # not above: whoever only starts a server needs none of it
+
     threads, started = torch.get_num_threads(), threading.Barrier(count)
     pool = ThreadPoolExecutor(count, thread_name_prefix="lane", initializer=_take_one_core)
     for ready in [pool.submit(started.wait, _STARTS_SECONDS) for _ in range(count)]:
@@ -30,5 +30,7 @@ os.register_at_fork(after_in_child=lanes.cache_clear)  # a child has none of its
 
 
 def _take_one_core() -> None:
+    import torch
+
     torch.get_num_threads()  # a thread's first question sets it to the default, so that comes before
     torch.set_num_threads(1)
