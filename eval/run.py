@@ -122,7 +122,7 @@ def evaluate(
             seconds["embed"] += embedded - started
             seconds["tasks"] += time.perf_counter() - embedded
             rows += data.rows
-    return Evaluation(suite, measured, rows, seconds, tuple(_notes(suite, encoder, measured)))
+    return Evaluation(suite, measured, rows, seconds, tuple(dict.fromkeys(_notes(suite, encoder, measured))))
 
 
 def _measure(encoder: Encoder, task: Task, data: Dataset, vectors: Vectors, lengths: Sequence[int]) -> TaskResult:

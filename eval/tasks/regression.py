@@ -78,7 +78,7 @@ def _ridge(
     from sklearn.preprocessing import StandardScaler
 
     scaler = StandardScaler().fit(train.astype(np.float64))
-    ridge = RidgeCV(alphas=config.alphas).fit(scaler.transform(train.astype(np.float64)), gold)
+    ridge = RidgeCV(alphas=list(config.alphas)).fit(scaler.transform(train.astype(np.float64)), gold)
     return np.asarray(ridge.predict(scaler.transform(test.astype(np.float64)))), float(ridge.alpha_)
 
 
