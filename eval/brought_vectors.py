@@ -49,7 +49,7 @@ def _length(data: Dataset, brought: dict[str, VectorArray]) -> int:
             f"data set {data.name}: {bad} of the vectors it brings are zero or not finite numbers",
             hint="its scores would mean nothing",
         )
-    return lengths.pop()
+    return int(lengths.pop())
 
 
 def _unit(vectors: VectorArray) -> VectorArray:

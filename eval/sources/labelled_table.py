@@ -52,9 +52,10 @@ class LabelledRows:
         table, snapshot = self._table, self._snapshot()
         rows = read_all(snapshot, _columns(snapshot, table))
         labels = self._labels(rows)
-        made_by = None
+        notes: tuple[str, ...] = ()
+        made_by = _made_by(table, rows)
         if table.columns is None:
-            whole, notes, made_by = _embedded(table, rows, labels), (), _made_by(table, rows)
+            whole = _embedded(table, rows, labels)
         else:
             whole, rows, notes = _to_embed(table, table.columns, rows, labels)
         sides = self._sides(rows, whole)
