@@ -1,8 +1,9 @@
 """A lakehouse table with a label column: rows to be embedded, or vectors that an embedding job left.
 
 Reads the newest version or the one that is asked for, as jobs do, and whole. Rows that are no items are left out
-and counted, up to the share that a job would quarantine; a null label is an error, since leaving rows out by label
-would change what is measured.
+and counted, up to the share that a job would quarantine. The order of rows is no part of a table, so they are put
+into that of their contents: what two jobs wrote of the same rows is the same data. A null label is an error, since
+leaving rows out by label would change what is measured.
 """
 
 import hashlib
@@ -59,7 +60,8 @@ class LabelledRows:
         else:
             whole, rows, notes = _to_embed(table, table.columns, rows, labels)
         sides = self._sides(rows, whole)
-        parts = {side: whole.taken(np.flatnonzero(sides == side)) for side in ("train", "test")}
+        order = np.lexsort((whole.labels, whole.content_keys))
+        parts = {side: whole.taken(order[sides[order] == side]) for side in ("train", "test")}
         left_out = int((sides == "").sum())
         if left_out:
             notes = (*notes, f"{left_out} rows are neither train nor test by {table.split_column}, left out")
