@@ -60,7 +60,7 @@ class LabelledRows:
         else:
             whole, rows, notes = _to_embed(table, table.columns, rows, labels)
         sides = self._sides(rows, whole)
-        order = np.lexsort((whole.labels, whole.content_keys))
+        order = np.lexsort((whole.labels, np.array(whole.content_keys)))
         parts = {side: whole.taken(order[sides[order] == side]) for side in ("train", "test")}
         left_out = int((sides == "").sum())
         if left_out:
