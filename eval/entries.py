@@ -6,18 +6,32 @@ from typing import Any, Final
 from lakebed.eval.sources.archive import Archive
 from lakebed.eval.sources.generated import LevelPairs, Pairs
 from lakebed.eval.sources.human_captions import HumanCaptions
+from lakebed.eval.sources.judged_documents import JudgedDocuments
+from lakebed.eval.sources.labelled_pairs import LabelledPairs
+from lakebed.eval.sources.labelled_table import LabelledRows
 from lakebed.eval.sources.named_classes import NamedClasses
 from lakebed.eval.sources.protocol import Source
 from lakebed.eval.sources.sentence_pairs import SentencePairs
 from lakebed.eval.tasks.classification import ClassificationTask
+from lakebed.eval.tasks.clustering import ClusteringTask
 from lakebed.eval.tasks.cross_modal import CrossModalTask
 from lakebed.eval.tasks.level import LevelTask
+from lakebed.eval.tasks.pair_classification import PairClassificationTask
 from lakebed.eval.tasks.protocol import Task
+from lakebed.eval.tasks.regression import RegressionTask
+from lakebed.eval.tasks.retrieval import RetrievalTask
+from lakebed.eval.tasks.signal_retrieval import SignalRetrievalTask
 from lakebed.eval.tasks.sts import StsTask
 from lakebed.eval.tasks.zero_shot import ZeroShotTask
 from lakebed.platform.config.entries.classification import Classification
+from lakebed.platform.config.entries.clustering import Clustering
 from lakebed.platform.config.entries.cross_modal import CrossModal
+from lakebed.platform.config.entries.labelled import Labelled
 from lakebed.platform.config.entries.level import Level
+from lakebed.platform.config.entries.pair_classification import PairClassification
+from lakebed.platform.config.entries.regression import Regression
+from lakebed.platform.config.entries.retrieval import Retrieval
+from lakebed.platform.config.entries.signal_retrieval import SignalRetrieval
 from lakebed.platform.config.entries.sts import Sts
 from lakebed.platform.config.entries.zero_shot import ZeroShot
 from lakebed.platform.config.suite import Entry
@@ -30,13 +44,25 @@ def _captioned(entry: CrossModal) -> Source:
     return Pairs(entry) if entry.is_generated else HumanCaptions(entry)
 
 
+def _labelled(entry: Labelled) -> Source:
+    return LabelledRows(entry) if entry.source == "table" else Archive(entry)
+
+
 _MEANINGS: Final[Mapping[type, tuple[_Source, _Task]]] = {
-    Classification: (Archive, lambda entry: ClassificationTask(entry.linear_probe, entry.neighbours)),
+    Classification: (
+        _labelled,
+        lambda entry: ClassificationTask(entry.linear_probe, entry.neighbours, entry.few_shot),
+    ),
+    Clustering: (_labelled, lambda entry: ClusteringTask(entry.kmeans)),
     CrossModal: (
         lambda entry: (Pairs if entry.is_generated else HumanCaptions)(entry),
         lambda _: CrossModalTask(),
     ),
     Level: (LevelPairs, lambda _: LevelTask()),
+    PairClassification: (LabelledPairs, lambda _: PairClassificationTask()),
+    Regression: (_labelled, lambda entry: RegressionTask(entry.ridge)),
+    Retrieval: (JudgedDocuments, lambda _: RetrievalTask()),
+    SignalRetrieval: (_labelled, lambda _: SignalRetrievalTask()),
     Sts: (SentencePairs, lambda _: StsTask()),
     ZeroShot: (NamedClasses, lambda entry: ZeroShotTask(entry.templates)),
 }

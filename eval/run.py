@@ -12,9 +12,10 @@ from typing import Final
 import numpy as np
 import pyarrow as pa
 
+from lakebed.eval.brought_vectors import brought_vectors
 from lakebed.eval.datasets import Dataset
 from lakebed.eval.entries import source_of, task_of
-from lakebed.eval.tasks.protocol import EncoderTask, Task, TaskResult, Vectors, at_length
+from lakebed.eval.tasks.protocol import EncoderTask, Task, TaskResult, Vectors, at_length, require_finite
 from lakebed.platform.config.suite import Suite
 from lakebed.platform.encoder.protocol import Encoder, check_dimensions, encode
 from lakebed.platform.errors import LakebedError
@@ -116,11 +117,12 @@ def evaluate(
             vectors = _embed(encoder, data, suite.dimensions)
             embedded = time.perf_counter()
             result = _measure(encoder, task, data, vectors, entry.dimensions)
+            require_finite(result, data, task)
             measured.append(Measured(data, task, result, vectors, entry.in_halves))
             seconds["embed"] += embedded - started
             seconds["tasks"] += time.perf_counter() - embedded
             rows += data.rows
-    return Evaluation(suite, measured, rows, seconds, tuple(_notes(suite, encoder, measured)))
+    return Evaluation(suite, measured, rows, seconds, tuple(dict.fromkeys(_notes(suite, encoder, measured))))
 
 
 def _measure(encoder: Encoder, task: Task, data: Dataset, vectors: Vectors, lengths: Sequence[int]) -> TaskResult:
@@ -146,6 +148,7 @@ def _notes(suite: Suite, encoder: Encoder, measured: Sequence[Measured]) -> Iter
     for length in sorted({length for entry in suite.entries for length in entry.dimensions if length >= native}):
         yield f"vectors have {native} dimensions: no figures at {length}"
     for one in measured:
+        yield from (f"{one.data.name}: {remark}" for remark in one.data.remarks)
         if one.data.filled:
             yield f"{one.data.name}: {one.data.filled} missing values were interpolated"
 
@@ -159,7 +162,9 @@ def _means(prefix: str, measured: Sequence[Measured]) -> dict[str, float]:
 
 
 def _embed(encoder: Encoder, data: Dataset, dimensions: int | None) -> Vectors:
-    """Embed all parts in one go, so that short and long ones share batches."""
+    """Embed all parts in one go, so that short and long ones share batches; not what brings vectors."""
+    if (brought := brought_vectors(data, encoder.info, dimensions)) is not None:
+        return brought
     items = [item for part in data.parts.values() for item in part.items]
     vectors = encode(encoder, items, dimensions).vectors
     bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))

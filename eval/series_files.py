@@ -42,6 +42,21 @@ def read_split(folder: Path, split: SplitName) -> tuple[list[FloatArray], list[s
     return series, labels, filled
 
 
+def predicts_numbers(path: Path) -> bool:
+    """Whether the header of a .ts file says that its labels are numbers to be predicted, not classes."""
+    try:
+        with path.open(encoding="utf-8", errors="replace") as file:
+            for line in file:
+                words = line.lower().split()
+                if words[:2] == ["@targetlabel", "true"]:
+                    return True
+                if words[:1] == ["@data"]:
+                    return False
+    except OSError as error:
+        raise DatasetNotFoundError(f"{path}: cannot be read as a data set: {error}") from None
+    return False
+
+
 def _read_ts(path: Path) -> tuple[Sequence[Any], list[str]]:
     from aeon.datasets import load_from_ts_file
 

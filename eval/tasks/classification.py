@@ -1,19 +1,22 @@
 """Classification on frozen vectors: a linear probe and nearest neighbours, both fixed.
 
 The probe is worth as much as the encoder (on one encoder's UCR features, 0.67 to 0.84 by the head alone, README of
-Mantis, arXiv 2502.15637), so it is standardisation and logistic regression, never tuned, and logged.
+Mantis, arXiv 2502.15637), so it is standardisation and logistic regression, never tuned, and logged. Where a suite
+asks for it, the same probe is trained on few examples too.
 """
 
-import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
 
 from lakebed.eval.datasets import Dataset, LabelArray, Part
+from lakebed.eval.tasks.calibration import BINS, calibration_error, log_losses
+from lakebed.eval.tasks.few_shot import few_shot
+from lakebed.eval.tasks.linear_probe import fit_probe
 from lakebed.eval.tasks.protocol import ExampleScores, TaskResult, Vectors
-from lakebed.platform.config.entries.classification import LinearProbe, NearestNeighbours
+from lakebed.platform.config.entries.classification import FewShot, LinearProbe, NearestNeighbours
 from lakebed.platform.encoder.prepared import VectorArray
 from lakebed.platform.errors import ConfigError
 
@@ -24,50 +27,52 @@ class ClassificationTask:
 
     linear_probe: LinearProbe
     neighbours: NearestNeighbours
+    few_shot: FewShot = field(default_factory=FewShot)
     name: ClassVar[str] = "classification"
     headlines: ClassVar[tuple[str, ...]] = ("linear_probe_accuracy", "knn_accuracy")
 
     @property
     def configuration(self) -> Mapping[str, Any]:
-        """Both classifiers in full."""
-        return {
+        """The classifiers in full."""
+        few = {"few_shot": self.few_shot.model_dump()} if self.few_shot.shots else {}
+        return few | {
             "linear_probe": {
                 "scaler": "StandardScaler",
                 "classifier": "LogisticRegression",
                 "solver": "lbfgs",
+                "calibration_bins": BINS,
                 **self.linear_probe.model_dump(),
             },
             "knn": {"classifier": "KNeighborsClassifier", "metric": "cosine", **self.neighbours.model_dump()},
         }
 
     def run(self, data: Dataset, vectors: Vectors) -> TaskResult:
-        """Fit both on the train part; accuracy, balanced accuracy and macro-F1 on the test part."""
-        labels = data.parts["train"].labels
+        """Fit both on the train part; accuracy, balanced accuracy and macro-F1 on the test part, calibration of
+        the probe.
+
+        Few-shot figures are means over draws, `_sd` their standard deviation.
+        """
+        labels, test = data.parts["train"].labels, data.parts["test"]
         if len(np.unique(labels)) < 2:
             raise ConfigError(f"data set {data.name}: training labels hold one class, nothing to classify")
-        probed, iterations = _linear_probe(self.linear_probe, vectors["train"], labels, vectors["test"])
+        probe = fit_probe(self.linear_probe, vectors["train"], labels)
+        probed = probe.predict(vectors["test"])
         nearest = _nearest(self.neighbours, vectors["train"], labels, vectors["test"])
         metrics: dict[str, float] = {}
         examples = []
         for name, predicted in (("linear_probe", probed), ("knn", nearest)):
-            metrics |= _metrics(name, data.parts["test"].labels, predicted)
-            examples.append(_examples(f"{name}_accuracy", data.parts["test"], predicted))
-        return TaskResult(metrics, examples, {"linear_probe_iterations": iterations})
-
-
-def _linear_probe(
-    config: LinearProbe, train: VectorArray, labels: LabelArray, test: VectorArray
-) -> tuple[LabelArray, float]:
-    from sklearn.exceptions import ConvergenceWarning
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.preprocessing import StandardScaler
-
-    scaler = StandardScaler().fit(train)
-    probe = LogisticRegression(C=config.C, max_iter=config.max_iter)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # the iterations are reported instead
-        probe.fit(scaler.transform(train), labels)
-    return probe.predict(scaler.transform(test)), float(np.max(probe.n_iter_))
+            metrics |= _metrics(name, test.labels, predicted)
+            examples.append(_examples(f"{name}_accuracy", test, predicted))
+        probabilities = probe.probabilities(vectors["test"])
+        losses = log_losses(test.labels, probe.classes, probabilities)
+        metrics["linear_probe_log_loss"] = float(losses.mean())
+        metrics["linear_probe_ece"] = calibration_error(probabilities.max(axis=1), probed == test.labels)
+        expected, said = test.labels.tolist(), probed.tolist()
+        examples.append(ExampleScores("linear_probe_log_loss", test.keys, losses, expected, said))
+        few_metrics, few_examples = few_shot(self.few_shot, self.linear_probe, data, vectors)
+        return TaskResult(
+            metrics | few_metrics, [*examples, *few_examples], {"linear_probe_iterations": probe.iterations}
+        )
 
 
 def _nearest(config: NearestNeighbours, train: VectorArray, labels: LabelArray, test: VectorArray) -> LabelArray:

@@ -7,7 +7,7 @@ measures the encoder itself, an `EncoderTask`.
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Final, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,9 @@ import numpy.typing as npt
 from lakebed.eval.datasets import Dataset
 from lakebed.platform.encoder.prepared import VectorArray
 from lakebed.platform.encoder.protocol import Encoder
+from lakebed.platform.errors import LakebedError
+
+_LOWER_IS_BETTER: Final = ("median_rank", "mae", "rmse", "log_loss", "ece")
 
 Vectors = Mapping[str, VectorArray]
 """Vectors by part, in the order of the part's items."""
@@ -93,6 +96,17 @@ def at_length(metric: str, dimensions: int) -> str:
     return f"{metric}_{dimensions}d"
 
 
+def require_finite(result: TaskResult, data: Dataset, task: Task) -> None:
+    """Raise LakebedError naming data set, task and metric when a score is no finite number."""
+    bad = [metric for metric, value in result.figures.items() if not np.isfinite(value)]
+    bad += [one.metric for one in result.examples if not np.isfinite(one.scores).all()]
+    if bad:
+        raise LakebedError(
+            f"data set {data.name}, task {task.name}: no finite number for {', '.join(dict.fromkeys(bad))}",
+            hint="nothing was logged; look at the data set's labels and at the model's vectors",
+        )
+
+
 def lower_is_better(metric: str) -> bool:
     """True for the few metrics that count what one wants little of, at any length."""
-    return re.search(r"median_rank(_\d+d)?$", metric) is not None
+    return re.search(rf"(^|[/_])({'|'.join(_LOWER_IS_BETTER)})(_\d+d)?$", metric) is not None

@@ -9,16 +9,30 @@ from typing import Annotated
 from pydantic import Field, PositiveInt
 
 from lakebed.platform.config.base import Config
-from lakebed.platform.config.entries.base import OneSet
+from lakebed.platform.config.entries.base import Sets
 from lakebed.platform.config.entries.classification import Classification
+from lakebed.platform.config.entries.clustering import Clustering
 from lakebed.platform.config.entries.cross_modal import CrossModal
 from lakebed.platform.config.entries.level import Level
+from lakebed.platform.config.entries.pair_classification import PairClassification
+from lakebed.platform.config.entries.regression import Regression
+from lakebed.platform.config.entries.retrieval import Retrieval
+from lakebed.platform.config.entries.signal_retrieval import SignalRetrieval
 from lakebed.platform.config.entries.sts import Sts
 from lakebed.platform.config.entries.zero_shot import ZeroShot
 from lakebed.platform.errors import ConfigError
 
 Entry = Annotated[
-    Classification | CrossModal | Level | Sts | ZeroShot,
+    Classification
+    | Clustering
+    | CrossModal
+    | Level
+    | PairClassification
+    | Regression
+    | Retrieval
+    | SignalRetrieval
+    | Sts
+    | ZeroShot,
     Field(discriminator="task"),
 ]
 
@@ -50,18 +64,20 @@ class Suite(Config):
         if data is not None and not any(entry.reads_folder for entry in self.entries):
             raise ConfigError(f"suite {self.name} reads no folder of data sets", hint="leave --data out")
         given = [entry if data is None else entry.of_folder(data) for entry in self.entries]
-        single = {entry.known_as for entry in given if isinstance(entry, OneSet)}
-        found = [name for name in names if name not in single]
+        single = {entry.known_as for entry in given if entry.is_one_set}
+        listed = {name for entry in given if isinstance(entry, Sets) for name in entry.names}
         entries: list[Entry] = []
         for entry in given:
-            if isinstance(entry, OneSet):
+            if entry.is_one_set or not isinstance(entry, Sets):
                 if entry.known_as not in exclude and (not names or entry.known_as in names):
                     entries.append(entry)
-            elif found or not names:
-                left_out = (*entry.exclude, *(name for name in exclude if name not in single))
-                entries.append(
-                    entry.model_copy(update={"names": tuple(found) or entry.names, "exclude": left_out})
-                )
+                continue
+            # A name that other entries list, and this one does not, is not asked of this one.
+            elsewhere = single | (listed - set(entry.names) if entry.names else set())
+            found = tuple(name for name in names if name not in elsewhere)
+            if found or not names:
+                left_out = (*entry.exclude, *(name for name in exclude if name not in elsewhere))
+                entries.append(entry.model_copy(update={"names": found or entry.names, "exclude": left_out}))
         if not entries:
             raise ConfigError(f"suite {self.name}: these options leave no data set")
         return self.model_copy(update={"entries": tuple(entries), "dimensions": dimensions or self.dimensions})

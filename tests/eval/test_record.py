@@ -85,7 +85,8 @@ def test_shorter_vectors_are_figures_of_the_same_embedding_pass() -> None:
     assert figures[f"mean/{metric}_4d"] == figures[f"BasicMotions/{metric}_4d"] == cut.figures()[f"mean/{metric}"]
     assert f"mean/{metric}_16d" not in figures
     assert done.notes == ("vectors have 16 dimensions: no figures at 16",)
-    assert set(done.examples().column("metric").to_pylist()) == {"linear_probe_accuracy", "knn_accuracy"}
+    by_example = {"linear_probe_accuracy", "knn_accuracy", "linear_probe_log_loss"}
+    assert set(done.examples().column("metric").to_pylist()) == by_example
     assert not any(key.endswith("_4d") for key in done.headlines())
 
 
@@ -127,7 +128,7 @@ def test_a_run_holds_parameters_scores_data_sets_examples_and_pictures(
     assert {key: run.metrics[key] for key in figures} == pytest.approx(figures)
     examples = tracking.table(run.id, "scores.parquet")
     assert examples.schema.names == EXAMPLE_SCHEMA.names
-    assert examples.num_rows == 2 * (150 + 40) + 2 * 5 * 30
+    assert examples.num_rows == 3 * (150 + 40) + 2 * 5 * 30
     client = tracking._store.client
     pictures = [file.path for file in client.list_artifacts(run.id, "figures")]
     assert pictures == ["figures/confusion.png", "figures/projection.png", "figures/recall.png"]

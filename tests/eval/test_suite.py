@@ -9,6 +9,7 @@ import pytest
 from lakebed.eval.catalogue import find_suite
 from lakebed.platform.config.entries.classification import Classification
 from lakebed.platform.config.entries.cross_modal import CrossModal
+from lakebed.platform.config.entries.regression import Regression
 from lakebed.platform.config.suite import Suite
 from lakebed.platform.errors import ConfigError
 
@@ -65,3 +66,24 @@ def test_reading_a_suite_loads_no_model_library() -> None:
     code = "import lakebed.platform.config.suite, sys; print([m for m in ('torch', 'ray') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_name_narrows_the_entries_that_list_it_and_drops_the_others() -> None:
+    standard = find_suite("standard")
+    tasks = [entry.task for entry in standard.with_options(names=("GunPoint",)).entries]
+    assert tasks == ["classification", "signal_retrieval", "clustering"]
+    (covid,) = standard.with_options(names=("Covid3Month",)).entries
+    assert isinstance(covid, Regression)
+    assert covid.names == ("Covid3Month",)
+    without = {entry.task: entry for entry in standard.with_options(exclude=("Covid3Month",)).entries}
+    assert isinstance(without["regression"], Regression)
+    assert without["regression"].exclude == ("Covid3Month",)
+    assert without["clustering"] == next(entry for entry in standard.entries if entry.task == "clustering")
+
+
+def test_a_table_is_chosen_by_its_name() -> None:
+    table = {"uri": "/lake/notes", "label_column": "label", "columns": {"text": "note"}}
+    entries = [{"task": "classification", "source": "table", "table": table}, {"task": "level"}]
+    suite = Suite.parse({"name": "x", "description": "x", "entries": entries}, where="test")
+    assert [entry.task for entry in suite.with_options(names=("notes",)).entries] == ["classification"]
+    assert [entry.task for entry in suite.with_options(exclude=("notes",)).entries] == ["level"]

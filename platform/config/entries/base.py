@@ -24,6 +24,16 @@ class Measured(Config):
         """Whether means over the two fixed halves of the data sets are figures too."""
         return False
 
+    @property
+    def is_one_set(self) -> bool:
+        """Whether it measures one data set, which `known_as` names."""
+        return False
+
+    @property
+    def known_as(self) -> str | None:
+        """What `--only` and `--exclude` call its one data set."""
+        return None
+
     def of_folder(self, folder: Path) -> Self:
         """Return the entry with the folder that `--data` gave."""
         return self.model_copy(update={"path": folder}) if self.reads_folder else self
@@ -33,9 +43,9 @@ class OneSet(Measured):
     """An entry that measures one data set."""
 
     @property
-    def known_as(self) -> str | None:
-        """What `--only` and `--exclude` call it."""
-        raise NotImplementedError
+    def is_one_set(self) -> bool:
+        """It is."""
+        return True
 
 
 class Sets(Measured):

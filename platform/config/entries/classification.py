@@ -1,11 +1,11 @@
-"""An entry of labelled time series: a linear probe and nearest neighbours on frozen vectors."""
+"""An entry of labelled series or texts: a linear probe and nearest neighbours on frozen vectors."""
 
 from typing import Literal
 
-from pydantic import PositiveFloat, PositiveInt, model_validator
+from pydantic import PositiveFloat, PositiveInt
 
 from lakebed.platform.config.base import Config
-from lakebed.platform.config.entries.base import Sets
+from lakebed.platform.config.entries.labelled import Labelled
 
 
 class LinearProbe(Config):
@@ -25,14 +25,24 @@ class NearestNeighbours(Config):
     """Number of neighbours."""
 
 
-class Classification(Sets):
-    """Labelled time series with a default train and test split; vectors stay frozen."""
+class FewShot(Config):
+    """The linear probe trained on few examples of each class, drawn at random several times."""
+
+    shots: tuple[PositiveInt, ...] = ()
+    """Examples per class, such as 1, 8 and 32; a smaller class gives all it has. Empty: not measured."""
+
+    draws: PositiveInt = 10
+    """How often examples are drawn; figures are means over draws, and their standard deviation."""
+
+    seed: int = 0
+    """Seed of the draws."""
+
+
+class Classification(Labelled):
+    """Labelled time series or texts with a train and test split; vectors stay frozen."""
 
     task: Literal["classification"]
     """Chooses this kind of entry."""
-
-    source: Literal["bundled", "folder"]
-    """`bundled`: the sets that the installed aeon carries; `folder`: NAME/NAME_{TRAIN,TEST}.ts under a folder."""
 
     linear_probe: LinearProbe = LinearProbe()
     """The probe."""
@@ -40,16 +50,8 @@ class Classification(Sets):
     neighbours: NearestNeighbours = NearestNeighbours()
     """The neighbour classifier."""
 
-    @model_validator(mode="after")
-    def _bundled_sets_have_no_path(self) -> "Classification":
-        if self.source == "bundled" and self.path is not None:
-            raise ValueError("path is for source: folder")
-        return self
-
-    @property
-    def reads_folder(self) -> bool:
-        """Bundled sets lie where aeon is installed."""
-        return self.source == "folder"
+    few_shot: FewShot = FewShot()
+    """The probe on few examples."""
 
     @property
     def in_halves(self) -> bool:

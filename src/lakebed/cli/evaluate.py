@@ -22,9 +22,13 @@ if TYPE_CHECKING:
     from lakebed.platform.tracking import Tracking
 
 
-SUITE_HELP = "smoke, classification, cross_modal, sts, zero_shot, or a YAML file of your own."
+SUITE_HELP = (
+    "smoke, standard, classification, regression, retrieval, pairs, cross_modal, sts, zero_shot, or a YAML file "
+    "of your own."
+)
 DATA_HELP = (
-    "Folder to read. classification: UCR/UEA sets, NAME/NAME_TRAIN.ts; cross_modal: captioned series, *test.json; "
+    "Folder to read. classification: UCR/UEA sets, NAME/NAME_TRAIN.ts, or train.csv and test.csv of texts; "
+    "retrieval: corpus.jsonl, queries.jsonl and qrels/test.tsv; cross_modal: captioned series, *test.json; "
     "sts: sts-test.csv; zero_shot: UCR/UEA sets or accelerometer trials, with class_names.json."
 )
 
