@@ -3,18 +3,21 @@
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from lakebed.eval.sources.anomalies import Anomalies
 from lakebed.eval.sources.archive import Archive
 from lakebed.eval.sources.generated import LevelPairs, Pairs
 from lakebed.eval.sources.human_captions import HumanCaptions
 from lakebed.eval.sources.named_classes import NamedClasses
 from lakebed.eval.sources.protocol import Source
 from lakebed.eval.sources.sentence_pairs import SentencePairs
+from lakebed.eval.tasks.anomaly import AnomalyTask
 from lakebed.eval.tasks.classification import ClassificationTask
 from lakebed.eval.tasks.cross_modal import CrossModalTask
 from lakebed.eval.tasks.level import LevelTask
 from lakebed.eval.tasks.protocol import Task
 from lakebed.eval.tasks.sts import StsTask
 from lakebed.eval.tasks.zero_shot import ZeroShotTask
+from lakebed.platform.config.entries.anomaly import Anomaly
 from lakebed.platform.config.entries.classification import Classification
 from lakebed.platform.config.entries.cross_modal import CrossModal
 from lakebed.platform.config.entries.level import Level
@@ -31,6 +34,10 @@ def _captioned(entry: CrossModal) -> Source:
 
 
 _MEANINGS: Final[Mapping[type, tuple[_Source, _Task]]] = {
+    Anomaly: (
+        Anomalies,
+        lambda entry: AnomalyTask(entry.window, entry.stride, entry.neighbours, entry.buffer),
+    ),
     Classification: (Archive, lambda entry: ClassificationTask(entry.linear_probe, entry.neighbours)),
     CrossModal: (
         lambda entry: (Pairs if entry.is_generated else HumanCaptions)(entry),

@@ -9,6 +9,7 @@ from typing import Annotated
 from pydantic import Field, PositiveInt
 
 from lakebed.platform.config.base import Config
+from lakebed.platform.config.entries.anomaly import Anomaly
 from lakebed.platform.config.entries.base import OneSet
 from lakebed.platform.config.entries.classification import Classification
 from lakebed.platform.config.entries.cross_modal import CrossModal
@@ -18,7 +19,7 @@ from lakebed.platform.config.entries.zero_shot import ZeroShot
 from lakebed.platform.errors import ConfigError
 
 Entry = Annotated[
-    Classification | CrossModal | Level | Sts | ZeroShot,
+    Anomaly | Classification | CrossModal | Level | Sts | ZeroShot,
     Field(discriminator="task"),
 ]
 
