@@ -8,6 +8,7 @@ from lakebed.eval.sources.archive import Archive
 from lakebed.eval.sources.generated import LevelPairs, Pairs
 from lakebed.eval.sources.human_captions import HumanCaptions
 from lakebed.eval.sources.named_classes import NamedClasses
+from lakebed.eval.sources.perturbed import Perturbed
 from lakebed.eval.sources.protocol import Source
 from lakebed.eval.sources.sentence_pairs import SentencePairs
 from lakebed.eval.tasks.anomaly import AnomalyTask
@@ -15,12 +16,14 @@ from lakebed.eval.tasks.classification import ClassificationTask
 from lakebed.eval.tasks.cross_modal import CrossModalTask
 from lakebed.eval.tasks.level import LevelTask
 from lakebed.eval.tasks.protocol import Task
+from lakebed.eval.tasks.robustness import RobustnessTask
 from lakebed.eval.tasks.sts import StsTask
 from lakebed.eval.tasks.zero_shot import ZeroShotTask
 from lakebed.platform.config.entries.anomaly import Anomaly
 from lakebed.platform.config.entries.classification import Classification
 from lakebed.platform.config.entries.cross_modal import CrossModal
 from lakebed.platform.config.entries.level import Level
+from lakebed.platform.config.entries.robustness import Robustness
 from lakebed.platform.config.entries.sts import Sts
 from lakebed.platform.config.entries.zero_shot import ZeroShot
 from lakebed.platform.config.suite import Entry
@@ -44,6 +47,10 @@ _MEANINGS: Final[Mapping[type, tuple[_Source, _Task]]] = {
         lambda _: CrossModalTask(),
     ),
     Level: (LevelPairs, lambda _: LevelTask()),
+    Robustness: (
+        Perturbed,
+        lambda entry: RobustnessTask(ClassificationTask(entry.linear_probe, entry.neighbours), entry.perturbed_by),
+    ),
     Sts: (SentencePairs, lambda _: StsTask()),
     ZeroShot: (NamedClasses, lambda entry: ZeroShotTask(entry.templates)),
 }

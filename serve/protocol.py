@@ -10,7 +10,7 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field, StrictInt, StrictStr, ValidationError
 
 from lakebed.serve.errors import InvalidRequestError
-from lakebed.serve.precision import EmbedDtype
+from lakebed.platform.precision import EmbedDtype
 
 
 class EmbeddingsRequest(BaseModel):

@@ -14,12 +14,13 @@ from lakebed.platform.config.entries.base import OneSet
 from lakebed.platform.config.entries.classification import Classification
 from lakebed.platform.config.entries.cross_modal import CrossModal
 from lakebed.platform.config.entries.level import Level
+from lakebed.platform.config.entries.robustness import Robustness
 from lakebed.platform.config.entries.sts import Sts
 from lakebed.platform.config.entries.zero_shot import ZeroShot
 from lakebed.platform.errors import ConfigError
 
 Entry = Annotated[
-    Anomaly | Classification | CrossModal | Level | Sts | ZeroShot,
+    Anomaly | Classification | CrossModal | Level | Robustness | Sts | ZeroShot,
     Field(discriminator="task"),
 ]
 

@@ -1,0 +1,45 @@
+"""Labelled series with perturbed copies of their test part, as further parts: `test~noise_10db` and the like."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from lakebed.eval.datasets import Dataset, Part
+from lakebed.eval.perturbations import perturbations
+from lakebed.eval.sources.archive import Archive
+from lakebed.platform.config.entries.robustness import Robustness
+
+MARK = "~"
+"""Stands between a part's name and what was done to it."""
+
+
+@dataclass(frozen=True)
+class Perturbed:
+    """The sets of an archive, each with its copies."""
+
+    entry: Robustness
+
+    def names(self) -> list[str]:
+        """The archive's."""
+        return self._archive.names()
+
+    def missing(self) -> list[str]:
+        """The archive's."""
+        return self._archive.missing()
+
+    def load(self, limit: int | None = None) -> Iterator[Dataset]:
+        """Read the sets and make the copies; of the test part at most `examples` series are used."""
+        for data in self._archive.load(limit):
+            test = data.parts["test"].limited(self.entry.examples)
+            yield replace(data, parts={"train": data.parts["train"], "test": test, **self._copies(test)})
+
+    def _copies(self, test: Part) -> dict[str, Part]:
+        channels = min(len(item.series) for item in test.items if item.series is not None)
+        return {
+            f"test{MARK}{one.name}": Part([one.of(item, self.entry.seed) for item in test.items], test.labels)
+            for one in perturbations(self.entry)
+            if channels >= one.needs_channels
+        }
+
+    @property
+    def _archive(self) -> Archive:
+        return Archive(self.entry.labelled)
