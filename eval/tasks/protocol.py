@@ -7,7 +7,7 @@ measures the encoder itself, an `EncoderTask`.
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Final, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -93,6 +93,14 @@ def at_length(metric: str, dimensions: int) -> str:
     return f"{metric}_{dimensions}d"
 
 
+_LOWER: Final = "median_rank|alignment|uniformity|modality_gap|latency_p\\d+_ms|memory_growth_mib"
+
+
 def lower_is_better(metric: str) -> bool:
     """True for the few metrics that count what one wants little of, at any length."""
-    return re.search(r"median_rank(_\d+d)?$", metric) is not None
+    return re.search(rf"({_LOWER})(_\d+d)?$", metric) is not None
+
+
+def is_cost(key: str) -> bool:
+    """True for figures of a machine, by their key: those of task `cost`, and a run's own `cost/…`; no quality."""
+    return "cost" in key.split("/")[:2]

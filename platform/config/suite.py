@@ -12,15 +12,29 @@ from lakebed.platform.config.base import Config
 from lakebed.platform.config.entries.anomaly import Anomaly
 from lakebed.platform.config.entries.base import OneSet
 from lakebed.platform.config.entries.classification import Classification
+from lakebed.platform.config.entries.consistency import Consistency
+from lakebed.platform.config.entries.cost import Cost
 from lakebed.platform.config.entries.cross_modal import CrossModal
+from lakebed.platform.config.entries.geometry import Geometry
 from lakebed.platform.config.entries.level import Level
+from lakebed.platform.config.entries.matryoshka import Matryoshka
 from lakebed.platform.config.entries.robustness import Robustness
 from lakebed.platform.config.entries.sts import Sts
 from lakebed.platform.config.entries.zero_shot import ZeroShot
 from lakebed.platform.errors import ConfigError
 
 Entry = Annotated[
-    Anomaly | Classification | CrossModal | Level | Robustness | Sts | ZeroShot,
+    Anomaly
+    | Classification
+    | Consistency
+    | Cost
+    | CrossModal
+    | Geometry
+    | Level
+    | Matryoshka
+    | Robustness
+    | Sts
+    | ZeroShot,
     Field(discriminator="task"),
 ]
 

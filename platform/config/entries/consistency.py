@@ -22,7 +22,7 @@ class Consistency(GeneratedPairs):
     neighbours: PositiveInt = 10
     """How many nearest neighbours of an item are looked at."""
 
-    url: str | None = Field(default=None, pattern=r"^https?://")
+    url: str | None = Field(default=None, pattern=r"^https?://[^@\s]+$")
     """An OpenAI-compatible endpoint, such as http://127.0.0.1:8000/v1, whose vectors are compared with these."""
 
     served_model: str | None = None
