@@ -29,7 +29,7 @@ class Endpoint:
     key_env: str | None = None
 
     def vectors(self, items: Sequence[Item], dimensions: int | None = None) -> VectorArray:
-        """Vectors (n, dimensions) of items in their order; raises UnreachableError or ConfigError saying why not."""
+        """Vectors (n, dimensions) of items in their order; raises UnreachableError or ConfigError."""
         import httpx
 
         rows: list[Any] = []

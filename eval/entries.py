@@ -52,9 +52,7 @@ def _consistency(entry: Consistency) -> Task:
     if entry.url is not None and entry.served_model is not None:
         endpoint = Endpoint(entry.url, entry.served_model, entry.key_env)
     baseline = None if entry.baseline is None else registered_model(entry.baseline)
-    return ConsistencyTask(
-        entry.alone, entry.batch_rows, entry.neighbours, endpoint, entry.served_parts, baseline
-    )
+    return ConsistencyTask(entry.alone, entry.batch_rows, entry.neighbours, endpoint, entry.served_parts, baseline)
 
 
 _MEANINGS: Final[Mapping[type, tuple[_Source, _Task]]] = {

@@ -1,7 +1,7 @@
 """A series that was watched, with what was anomalous in it; cut into windows, and put together again from them.
 
-The head of a series stands for what is normal. Everything is scaled by it, as a monitor that has seen no more would
-do, so that a series keeps its own steps of level and spread. Knows no files and no vectors.
+The head of a series stands for what is normal. Everything is scaled by it, as a monitor that has seen no more
+would do, so that a series keeps its own steps of level and spread. Knows no files and no vectors.
 """
 
 from collections.abc import Iterator, Sequence
@@ -20,7 +20,7 @@ TruthArray = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True, eq=False)
 class Monitored:
-    """Values (channels x samples) and which samples are anomalous; the first `head` of them are what is known."""
+    """Values (channels x samples) and which samples are anomalous; the first `head` of them are known."""
 
     name: str
     values: FloatArray
@@ -36,8 +36,8 @@ class Monitored:
 def parts_of(series: Sequence[Monitored], window: int, stride: int) -> dict[str, Part]:
     """Part `train`, normal windows of the heads, and part `test`, windows of the rest up to the last sample.
 
-    Labels name the series; attributes are a window's first sample and the anomalous stretches in it, `12:40 60:64`,
-    counted from the start of the series. Raises DatasetNotFoundError for a head without a normal window.
+    Labels name the series; attributes are a window's first sample and the anomalous stretches in it, `12:40 60:64`
+    from the start of the series. Raises DatasetNotFoundError for a head without a normal window.
     """
     found: dict[str, list[tuple[Item, str, list[str]]]] = {"train": [], "test": []}
     for one in series:
@@ -51,7 +51,7 @@ def parts_of(series: Sequence[Monitored], window: int, stride: int) -> dict[str,
 
 
 def truth_of(part: Part, rows: npt.NDArray[np.int64], window: int) -> TruthArray:
-    """Which samples are anomalous, from the first window of one series to its last; `rows` are in order of time."""
+    """Which samples are anomalous, from the first window of one series to its last; `rows` in order of time."""
     assert part.attributes is not None
     firsts = part.attributes[rows, 0].astype(np.int64)
     truth = np.zeros(firsts[-1] + window, np.bool_)

@@ -18,12 +18,12 @@ _SAME: Final = 0.9999
 
 
 def alignment(x: VectorArray, y: VectorArray) -> float:
-    """Mean squared distance of the vectors of positive pairs, row by row (Wang and Isola 2020, arXiv 2005.10242)."""
+    """Mean squared distance of positive pairs, row by row (Wang and Isola 2020, arXiv 2005.10242)."""
     return float(((x.astype(np.float64) - y) ** 2).sum(axis=1).mean())
 
 
 def uniformity(vectors: VectorArray, t: float = 2.0) -> float:
-    """Log of the mean Gaussian potential exp(-t |x - y|^2) over distinct pairs (Wang and Isola 2020); lower is more uniform."""
+    """Log of the mean potential exp(-t |x - y|^2) of distinct pairs (Wang and Isola 2020); lower is better."""
     squares = (vectors.astype(np.float64) ** 2).sum(axis=1)
     total = sum(
         float(np.exp(-t * np.maximum(squares[block, None] + squares - 2 * cosines, 0)).sum())

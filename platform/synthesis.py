@@ -50,7 +50,7 @@ class Captioned:
 
 @dataclass(frozen=True, eq=False)
 class Eventful:
-    """A steady series (1 x samples) with events put into it, at `stretches` of samples from start to before stop."""
+    """A steady series (1 x samples) with events at `stretches` of samples, start to before stop."""
 
     series: FloatArray
     stretches: tuple[tuple[int, int], ...]
@@ -76,7 +76,7 @@ def level_pairs(count: int, *, seed: int) -> list[tuple[Captioned, Captioned]]:
 
 
 def eventful_series(count: int, *, seed: int, length: int, head: float, events: int = 3) -> list[Eventful]:
-    """Draw steady series of the test split's cycles, noises and levels, with `events` events after the first `head`.
+    """Draw steady series of the test split's cycles, noises and levels, with `events` events after the `head`.
 
     An event lasts `EVENT_SAMPLES` at most and changes the series by several of its amplitudes.
     """

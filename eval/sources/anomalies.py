@@ -1,9 +1,10 @@
-"""Long series with labelled anomalies: generated ones, one that aeon carries, or a folder of the Numenta benchmark.
+"""Long series with labelled anomalies: generated ones, one that aeon carries, or a folder of the Numenta
+benchmark.
 
 The benchmark's form (Lavin and Ahmad 2015, arXiv 1510.03336): data/CATEGORY/NAME.csv with columns timestamp and
-value, and labels/combined_windows.json, {"CATEGORY/NAME.csv": [[first, last], ...]} in timestamps. Each category is
-a data set, each series an example. aeon's is of the UCR anomaly archive (Wu
-and Keogh 2021, doi 10.1109/TKDE.2021.3112126).
+value, and labels/combined_windows.json, {"CATEGORY/NAME.csv": [[first, last], ...]} in timestamps. Each category
+is a data set, each series an example. aeon's is of the UCR anomaly archive (Wu and Keogh 2021, doi
+10.1109/TKDE.2021.3112126).
 """
 
 import importlib.util
@@ -36,7 +37,10 @@ _RECORDING: Final = "135_UCR_Anomaly_InternalBleeding16"
 
 @dataclass(frozen=True)
 class Anomalies:
-    """The series of an entry, a data set per category; those without a labelled anomaly after the head are left out."""
+    """The series of an entry, a data set per category.
+
+    Series without a labelled anomaly after the head are left out.
+    """
 
     entry: Anomaly
 

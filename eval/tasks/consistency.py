@@ -1,7 +1,8 @@
-"""Consistency: does one item always get one vector, and do nearest neighbours stay when vectors are made otherwise?
+"""Consistency: does one item always get one vector, and do nearest neighbours stay when vectors are made
+otherwise?
 
-The same encoder is asked again in other company: each item alone, all in another order, all in smaller batches; and,
-where a suite names them, an endpoint that serves the model, and another version of it.
+The same encoder is asked again in other company: each item alone, all in another order, all in smaller batches;
+and, where a suite names them, an endpoint that serves the model, and another version of it.
 """
 
 from collections.abc import Iterator, Mapping

@@ -1,6 +1,7 @@
 """Cost: what embedding takes on this machine. Never a model's quality, so nothing here is a headline.
 
-`protocol.is_cost` knows these figures by the task's name: they are not to be compared across machines, nor by a gate.
+`protocol.is_cost` knows these figures by the task's name: they are not to be compared across machines, nor by a
+gate.
 """
 
 import threading

@@ -1,7 +1,8 @@
-"""Geometry: how texts and signals lie in their common space, as figures that explain scores rather than rank models.
+"""Geometry: how texts and signals lie in their common space, as figures that explain scores rather than rank
+models.
 
-A collapsed encoder shows as high mean cosine, low effective rank and duplicates; two modalities that do not mix as a
-gap. Positive pairs are a text and a signal with equal labels.
+A collapsed encoder shows as high mean cosine, low effective rank and duplicates; two modalities that do not mix as
+a gap. Positive pairs are a text and a signal with equal labels.
 """
 
 from collections.abc import Iterator, Mapping

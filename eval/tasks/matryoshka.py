@@ -33,7 +33,7 @@ class MatryoshkaTask:
         return {**self.classification.configuration, "lengths": self.lengths}
 
     def run(self, data: Dataset, vectors: Vectors) -> TaskResult:
-        """Accuracy at each length, `…_64d`; what it keeps of that at whole length, `…_retention_64d`; and means."""
+        """Accuracy at each length, `…_64d`; its share of that at whole length, `…_retention_64d`; means."""
         whole = vectors["train"].shape[1]
         lengths = [*(length for length in sorted(set(self.lengths)) if length < whole), whole]
         by_length = {length: self._at(length, data, vectors) for length in lengths}

@@ -36,7 +36,7 @@ class RobustnessTask:
         return {**self.classification.configuration, "perturbed_by": self.perturbed_by}
 
     def run(self, data: Dataset, vectors: Vectors) -> TaskResult:
-        """For each head: accuracy when clean, accuracy and its change by perturbation, their means, and retention."""
+        """For each head: clean accuracy, accuracy and its change by perturbation, their mean, and retention."""
         clean = data.parts["test"]
         copies = [name for name in data.parts if name.startswith(f"test{MARK}")]
         if not copies:
@@ -50,7 +50,7 @@ class RobustnessTask:
         return TaskResult(metrics, examples)
 
     def _right(self, data: Dataset, vectors: Vectors, parts: list[str]) -> dict[str, dict[str, FloatArray]]:
-        """By head and part: 1 for each example that is classified rightly. Each head is fitted once, for all parts."""
+        """By head and part: 1 for each example classified rightly. Each head is fitted once, for all parts."""
         items = [item for name in parts for item in data.parts[name].items]
         labels = np.concatenate([data.parts[name].labels for name in parts])
         joined = Dataset(
@@ -76,9 +76,7 @@ def _metrics(head: str, clean: FloatArray, by_copy: Mapping[str, FloatArray]) ->
     return metrics
 
 
-def _examples(
-    head: str, clean: Part, right: FloatArray, by_copy: Mapping[str, FloatArray]
-) -> list[ExampleScores]:
+def _examples(head: str, clean: Part, right: FloatArray, by_copy: Mapping[str, FloatArray]) -> list[ExampleScores]:
     """Every example under the key of its clean series, so that its copies can be told to be of it."""
     expected = clean.labels.tolist()
     scores = {f"{head}_accuracy": right, **{f"{head}_accuracy_{name}": one for name, one in by_copy.items()}}

@@ -58,9 +58,8 @@ def test_scores_are_aeons_on_the_distances_to_the_nearest_normal_windows() -> No
     task = AnomalyTask(window=32, stride=8, neighbours=2, buffer=6)
     result = task.run(data, vectors)
     train, test = data.parts["train"], data.parts["test"]
-    for name, pr, vus_pr, vus_roc in zip(
-        result.examples[0].keys, result.examples[0].scores, result.examples[1].scores, result.examples[3].scores
-    ):
+    pr_auc, volume_pr, _, volume_roc = (one.scores for one in result.examples)
+    for name, pr, vus_pr, vus_roc in zip(result.examples[0].keys, pr_auc, volume_pr, volume_roc, strict=True):
         rows = np.flatnonzero(test.labels == name)
         cosines = vectors["test"][rows].astype(float) @ vectors["train"][train.labels == name].T
         nearest = 1 - np.sort(cosines, axis=1)[:, -2:].mean(axis=1)

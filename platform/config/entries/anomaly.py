@@ -24,7 +24,7 @@ class Anomaly(Sets):
     """Samples from the start of a window to the start of the next."""
 
     head: PositiveFloat = Field(default=0.15, lt=1)
-    """Share of a series, from its start, that normal windows are taken from; what is labelled in it is left out."""
+    """Share of a series, from its start, that normal windows are taken from; labelled ones are left out."""
 
     neighbours: PositiveInt = 3
     """A window's score is its mean cosine distance to so many nearest normal windows of its own series."""

@@ -9,7 +9,7 @@ from lakebed.platform.config.entries.classification import Classification, Linea
 
 
 class Robustness(Sets):
-    """Labelled time series: heads are fitted on clean vectors, and asked about perturbed copies of the test part."""
+    """Labelled time series: heads are fitted on clean vectors, then asked about perturbed test signals."""
 
     task: Literal["robustness"]
     """Chooses this kind of entry."""
