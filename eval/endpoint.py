@@ -35,14 +35,15 @@ class Endpoint:
         rows: list[Any] = []
         with httpx.Client(timeout=_SECONDS, headers=self._headers()) as client:
             for start in range(0, len(items), _BATCH):
-                body = {"model": self.model, "input": [_input(item) for item in items[start : start + _BATCH]]}
+                inputs = [_input(item) for item in items[start : start + _BATCH]]
+                body: dict[str, Any] = {"model": self.model, "input": inputs}
                 if dimensions is not None:
                     body["dimensions"] = dimensions
                 try:
                     answer = client.post(f"{self.url.rstrip('/')}/embeddings", json=body)
                 except httpx.HTTPError as error:
                     raise UnreachableError(f"{self.url}: {type(error).__name__}: {error}") from None
-                rows += self._read(answer, len(body["input"]))
+                rows += self._read(answer, len(inputs))
         try:
             return np.array(rows, np.float32).reshape(len(items), -1)
         except ValueError:

@@ -47,11 +47,11 @@ def _captioned(entry: CrossModal) -> Source:
 
 
 def _consistency(entry: Consistency) -> Task:
-    """The task, with its baseline resolved here: a reference may move, and what is measured must not."""
+    """The task, with its baseline resolved here: a reference may move, and workers have no registry."""
     endpoint = None
     if entry.url is not None and entry.served_model is not None:
         endpoint = Endpoint(entry.url, entry.served_model, entry.key_env)
-    baseline = None if entry.baseline is None else registered_model(entry.baseline)
+    baseline = None if entry.baseline is None else registered_model(entry.baseline).pack()
     return ConsistencyTask(entry.alone, entry.batch_rows, entry.neighbours, endpoint, entry.served_parts, baseline)
 
 

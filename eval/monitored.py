@@ -30,7 +30,7 @@ class Monitored:
     @property
     def can_be_scored(self) -> bool:
         """Whether there is something to find after the head, and something else."""
-        return 0 < self.truth[self.head :].sum() < len(self.truth) - self.head
+        return 0 < int(self.truth[self.head :].sum()) < len(self.truth) - self.head
 
 
 def parts_of(series: Sequence[Monitored], window: int, stride: int) -> dict[str, Part]:

@@ -2,14 +2,18 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Final
 
 from lakebed.eval.datasets import Dataset, Part
 from lakebed.eval.perturbations import perturbations
 from lakebed.eval.sources.archive import Archive
 from lakebed.platform.config.entries.robustness import Robustness
 
-MARK = "~"
+MARK: Final = "~"
 """Stands between a part's name and what was done to it."""
+
+SUFFIX: Final = "-perturbed"
+"""Ends the data set's name."""
 
 
 @dataclass(frozen=True)
@@ -19,8 +23,8 @@ class Perturbed:
     entry: Robustness
 
     def names(self) -> list[str]:
-        """The archive's."""
-        return self._archive.names()
+        """The archive's, each with a mark: with the copies it is another data set."""
+        return [f"{name}{SUFFIX}" for name in self._archive.names()]
 
     def missing(self) -> list[str]:
         """The archive's."""
@@ -30,10 +34,11 @@ class Perturbed:
         """Read the sets and make the copies; of the test part at most `examples` series are used."""
         for data in self._archive.load(limit):
             test = data.parts["test"].limited(self.entry.examples)
-            yield replace(data, parts={"train": data.parts["train"], "test": test, **self._copies(test)})
+            parts = {"train": data.parts["train"], "test": test, **self._copies(test)}
+            yield replace(data, name=f"{data.name}{SUFFIX}", parts=parts)
 
     def _copies(self, test: Part) -> dict[str, Part]:
-        channels = min(len(item.series) for item in test.items if item.series is not None)
+        channels = min(0 if item.series is None else len(item.series) for item in test.items)
         return {
             f"test{MARK}{one.name}": Part([one.of(item, self.entry.seed) for item in test.items], test.labels)
             for one in perturbations(self.entry)

@@ -96,7 +96,7 @@ class ConsistencyTask:
 
     def _kept(self, pool: "_Pool") -> Iterator[tuple[str, ExampleScores]]:
         exact = pool.nearest(pool.vectors, self.neighbours)
-        others = {dtype: _read_back(pool.vectors, dtype) for dtype in _ROUNDED}
+        others: dict[str, VectorArray] = {dtype: _read_back(pool.vectors, dtype) for dtype in _ROUNDED}
         if self.baseline is not None:
             others["baseline"] = encode(self.baseline.load(), pool.part.items).vectors
         for name, vectors in others.items():
@@ -141,7 +141,7 @@ class _Pool:
 
 def overlap(before: IntArray, after: IntArray) -> FloatArray:
     """For each row: which share of its neighbours before are among those after, in any order."""
-    return (before[:, :, None] == after[:, None, :]).any(axis=2).mean(axis=1)
+    return np.asarray((before[:, :, None] == after[:, None, :]).any(axis=2).mean(axis=1))
 
 
 def _pooled(data: Dataset, vectors: Vectors) -> _Pool:

@@ -1,7 +1,6 @@
 """Cost: what embedding takes on this machine. Never a model's quality, so nothing here is a headline.
 
-`protocol.is_cost` knows these figures by the task's name: they are not to be compared across machines, nor by a
-gate.
+What the task's name marks is not to be compared across machines, nor by a gate.
 """
 
 import threading
@@ -43,9 +42,11 @@ class CostTask:
 
     def run_with(self, encoder: Encoder, data: Dataset, vectors: Vectors) -> TaskResult:
         """Rates, latencies in milliseconds, and by how much the process grew at most, in MiB."""
-        metrics: dict[str, float] = {}
-        for name, part in data.parts.items():
-            metrics |= {f"{name}_{figure}": value for figure, value in self._of(encoder, part.items)}
+        found = {name: dict(self._of(encoder, part.items)) for name, part in data.parts.items()}
+        figures = dict.fromkeys(figure for one in found.values() for figure in one)
+        metrics = {
+            f"{name}_{figure}": one[figure] for figure in figures for name, one in found.items() if figure in one
+        }
         return TaskResult(metrics, [])
 
     def _of(self, encoder: Encoder, items: Sequence[Item]) -> Iterator[tuple[str, float]]:

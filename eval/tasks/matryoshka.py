@@ -15,7 +15,7 @@ from lakebed.eval.tasks.classification import ClassificationTask
 from lakebed.eval.tasks.protocol import ExampleScores, TaskResult, Vectors, at_length
 from lakebed.platform.encoder.protocol import truncate
 
-HEADS: Final = ("linear_probe_accuracy", "knn_accuracy")
+HEADS: Final = ("linear_probe", "knn")
 
 
 @dataclass(frozen=True)
@@ -33,23 +33,22 @@ class MatryoshkaTask:
         return {**self.classification.configuration, "lengths": self.lengths}
 
     def run(self, data: Dataset, vectors: Vectors) -> TaskResult:
-        """Accuracy at each length, `…_64d`; its share of that at whole length, `…_retention_64d`; means."""
+        """Accuracy whole and at each length, `…_64d`; what that keeps of it, `…_retention_64d`; means over all."""
         whole = vectors["train"].shape[1]
-        lengths = [*(length for length in sorted(set(self.lengths)) if length < whole), whole]
-        by_length = {length: self._at(length, data, vectors) for length in lengths}
+        short = [length for length in sorted(set(self.lengths)) if length < whole]
+        at = {length: self._at(length, data, vectors) for length in (*short, whole)}
         metrics: dict[str, float] = {}
         examples: list[ExampleScores] = []
         for head in HEADS:
-            scores = [by_length[length][head] for length in lengths]
-            found = dict(zip(lengths, (float(one.scores.mean()) for one in scores), strict=True))
-            metrics |= {at_length(head, length): value for length, value in found.items()}
-            metrics |= {
-                at_length(f"{head}_retention", length): value / found[whole] if found[whole] else 0.0
-                for length, value in found.items()
-            }
-            examples += [replace(one, metric=at_length(head, n)) for n, one in zip(lengths, scores, strict=True)]
-            examples.append(_over_lengths(f"{head}_over_lengths", scores))
-            metrics[f"{head}_over_lengths"] = float(examples[-1].scores.mean())
+            name = f"{head}_accuracy"
+            curve = [at[whole][name], *(replace(at[n][name], metric=at_length(name, n)) for n in short)]
+            curve.append(_over_lengths(f"{head}_over_lengths", curve))
+            found = {one.metric: float(one.scores.mean()) for one in curve}
+            metrics |= found
+            for length in short:
+                kept = found[at_length(name, length)] / found[name] if found[name] else 0.0
+                metrics[at_length(f"{head}_retention", length)] = kept
+            examples += curve
         return TaskResult(metrics, examples)
 
     def _at(self, length: int, data: Dataset, vectors: Vectors) -> dict[str, ExampleScores]:

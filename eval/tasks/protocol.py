@@ -99,8 +99,3 @@ _LOWER: Final = "median_rank|alignment|uniformity|modality_gap|latency_p\\d+_ms|
 def lower_is_better(metric: str) -> bool:
     """True for the few metrics that count what one wants little of, at any length."""
     return re.search(rf"({_LOWER})(_\d+d)?$", metric) is not None
-
-
-def is_cost(key: str) -> bool:
-    """True for figures of a machine, by their key: those of task `cost`, and a run's own `cost/…`; no quality."""
-    return "cost" in key.split("/")[:2]

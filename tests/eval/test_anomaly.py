@@ -88,6 +88,17 @@ def test_windows_far_from_normal_ones_are_found() -> None:
     assert result.metrics["vus_pr"] > 5 * result.chance["pr_auc_chance"]
 
 
+def test_beside_chance_stands_what_the_nearest_raw_window_finds() -> None:
+    truth = np.isin(np.arange(96), np.arange(60, 68))
+    values = np.sin(np.arange(96))[None] + 9 * truth  # a jump that no raw window of the head has
+    series = Monitored("jump", values, truth, 32)
+    data = Dataset("jumps", "1", "here", parts_of([series], 8, 1))
+    blind = {name: noise(len(part), 3) for name, part in data.parts.items()}
+    result = AnomalyTask(window=8, stride=1, neighbours=1, buffer=2).run(data, blind)
+    assert result.chance["pr_auc_raw"] > 0.9 > 3 * result.metrics["pr_auc"]
+    assert result.chance["pr_auc_chance"] == pytest.approx(8 / 64)
+
+
 def test_an_encoder_that_sees_no_difference_finds_nothing() -> None:
     (data,) = source_of(FEW).load()
     same = {name: np.ones((len(part), 4), np.float32) / 2 for name, part in data.parts.items()}

@@ -14,7 +14,7 @@ from lakebed.eval.endpoint import Endpoint
 from lakebed.eval.entries import source_of, task_of
 from lakebed.eval.run import evaluate
 from lakebed.eval.tasks.consistency import overlap
-from lakebed.eval.tasks.protocol import EncoderTask, TaskResult, is_cost, lower_is_better
+from lakebed.eval.tasks.protocol import EncoderTask, TaskResult, lower_is_better
 from lakebed.platform.config.entries.consistency import Consistency
 from lakebed.platform.config.entries.cost import Cost
 from lakebed.platform.config.serve import Batching, Limits
@@ -146,7 +146,4 @@ def test_costs_count_rows_tokens_and_samples_and_are_no_quality() -> None:
     assert result.metrics["text_latency_p95_ms"] >= result.metrics["text_latency_p50_ms"] > 0
     assert "signal_tokens_per_second" not in result.metrics
     assert not task_of(entry).headlines
-    assert is_cost("synthetic-20/cost/text_rows_per_second")
-    assert is_cost("cost/embed/seconds")
-    assert not is_cost("GunPoint/classification/knn_accuracy")
     assert lower_is_better("synthetic-20/cost/text_latency_p50_ms")
