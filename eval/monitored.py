@@ -26,6 +26,8 @@ class Monitored:
     values: FloatArray
     truth: TruthArray
     head: int
+    filled: int = 0
+    """Missing values that were interpolated."""
 
     @property
     def can_be_scored(self) -> bool:

@@ -68,7 +68,7 @@ class Anomalies:
         for name in self.names():
             series = scored(self._series(name), limit)
             parts = parts_of(series, self.entry.window, self.entry.stride)
-            yield Dataset(name, self._version, self._source(name), parts)
+            yield Dataset(name, self._version, self._source(name), parts, sum(one.filled for one in series))
 
     def _have(self) -> list[str]:
         if self.entry.source == "generated":
@@ -118,8 +118,8 @@ class Anomalies:
         except (pa.ArrowInvalid, ValueError) as error:
             raise DatasetNotFoundError(f"{path}: a timestamp cannot be read: {error}") from None
         truth = ((times >= bounds[:, :1]) & (times <= bounds[:, 1:])).any(axis=0)
-        values = _numbers(table.select(["value"]), path)
-        return Monitored(name.removesuffix(".csv"), values, truth, int(self.entry.head * len(truth)))
+        values, filled = _numbers(table.select(["value"]), path)
+        return Monitored(name.removesuffix(".csv"), values, truth, int(self.entry.head * len(truth)), filled)
 
     @property
     def _folder(self) -> Path:
@@ -162,7 +162,7 @@ def _aeon() -> Path:
 def _values_and_truth(path: Path) -> tuple[FloatArray, TruthArray]:
     table = _table(path)
     names = [name for name in table.column_names if name not in ("timestamp", "is_anomaly")]
-    return _numbers(table.select(names), path), table.column("is_anomaly").to_numpy() > 0
+    return _numbers(table.select(names), path)[0], table.column("is_anomaly").to_numpy() > 0
 
 
 def _table(path: Path) -> pa.Table:
@@ -172,11 +172,10 @@ def _table(path: Path) -> pa.Table:
         raise DatasetNotFoundError(f"{path}: cannot be read as CSV: {error}") from None
 
 
-def _numbers(table: pa.Table, path: Path) -> FloatArray:
-    """Channels x samples; a missing value is interpolated."""
+def _numbers(table: pa.Table, path: Path) -> tuple[FloatArray, int]:
+    """Channels x samples, and how many missing values were interpolated."""
     try:
         columns = [column.cast(pa.float64()).to_numpy() for column in table.columns]
     except pa.ArrowInvalid as error:
         raise DatasetNotFoundError(f"{path}: a value is no number: {error}") from None
-    values, _ = without_missing(columns, str(path))
-    return values
+    return without_missing(columns, str(path))

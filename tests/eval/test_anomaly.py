@@ -121,6 +121,7 @@ def test_a_folder_of_the_benchmark_is_read_by_category(tmp_path: Path) -> None:
     (data,) = source.load()
     truth = truth_of(data.parts["test"], np.arange(len(data.parts["test"])), 16)
     assert truth.sum() == 10
+    assert data.filled == 1
     assert np.flatnonzero(truth)[0] == len(truth) - 80
     assert data.parts["train"].items[0].series is not None
     np.testing.assert_allclose(
