@@ -1,4 +1,4 @@
-"""Labelled series with perturbed copies of their test part, as further parts: `test~noise_10db` and the like."""
+"""Labelled series, or texts, with perturbed copies of their test part as further parts: `test~noise_10db`, …."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -31,18 +31,17 @@ class Perturbed:
         return self._archive.missing()
 
     def load(self, limit: int | None = None) -> Iterator[Dataset]:
-        """Read the sets and make the copies; of the test part at most `examples` series are used."""
+        """Read the sets and make the copies; of the test part at most `examples` are used."""
         for data in self._archive.load(limit):
             test = data.parts["test"].limited(self.entry.examples)
             parts = {"train": data.parts["train"], "test": test, **self._copies(test)}
             yield replace(data, name=f"{data.name}{SUFFIX}", parts=parts)
 
     def _copies(self, test: Part) -> dict[str, Part]:
-        channels = min(0 if item.series is None else len(item.series) for item in test.items)
         return {
             f"test{MARK}{one.name}": Part([one.of(item, self.entry.seed) for item in test.items], test.labels)
             for one in perturbations(self.entry)
-            if channels >= one.needs_channels
+            if all(map(one.applies_to, test.items))
         }
 
     @property

@@ -40,7 +40,7 @@ class RobustnessTask:
         clean = data.parts["test"]
         copies = [name for name in data.parts if name.startswith(f"test{MARK}")]
         if not copies:
-            raise ConfigError(f"data set {data.name}: none of the perturbations applies to its signals")
+            raise ConfigError(f"data set {data.name}: none of the perturbations applies to it")
         metrics: dict[str, float] = {}
         examples: list[ExampleScores] = []
         for head, right in self._right(data, vectors, ["test", *copies]).items():

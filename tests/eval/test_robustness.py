@@ -67,6 +67,20 @@ def test_channels_gain_and_offset_are_changed_as_they_say() -> None:
     assert np.allclose(shift, WAVES.series.std(axis=1, keepdims=True))
 
 
+def test_texts_are_mistyped_within_words_and_put_in_capitals() -> None:
+    text = Item.of(text="the pump of line 7 vibrates above its limit " * 20)
+    assert text.text is not None
+    mistyped = named("typos_5pct").of(text, 1).text
+    assert mistyped is not None
+    assert sorted(mistyped) == sorted(text.text)
+    assert [len(word) for word in mistyped.split()] == [len(word) for word in text.text.split()]
+    others = sum(one != other for one, other in zip(mistyped, text.text, strict=True)) / len(text.text)
+    assert 0.03 < others < 0.12
+    assert named("upper_case").of(text, 1).text == text.text.upper()
+    assert [one.name for one in perturbations(ALL) if one.applies_to(text)] == ["typos_5pct", "upper_case"]
+    assert not named("typos_5pct").applies_to(WAVES)
+
+
 def test_a_series_is_perturbed_alike_whatever_is_around_it() -> None:
     data = next(source_of(ALL).load(3))
     clean, copies = data.parts["test"].items, data.parts["test~noise_10db"].items
@@ -119,7 +133,7 @@ def test_accuracy_delta_and_retention_of_a_case_done_by_hand() -> None:
 def test_signals_that_nothing_applies_to_are_an_error() -> None:
     data, vectors = measured_by_hand()
     bare = Dataset("lines", "1", "here", {name: data.parts[name] for name in ("train", "test")})
-    with pytest.raises(ConfigError, match="none of the perturbations applies"):
+    with pytest.raises(ConfigError, match="none of the perturbations applies to it"):
         task_of(ALL).run(bare, vectors)
 
 

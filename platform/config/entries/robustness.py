@@ -41,20 +41,24 @@ class Robustness(Sets):
     offset: tuple[float, ...] = (1.0,)
     """Shifts of all values, in each channel's own standard deviations."""
 
+    typos: tuple[float, ...] = (0.05,)
+    """Shares of letters of a text that change places with the next; of sets of texts."""
+
+    upper_case: bool = True
+    """Whether texts are also asked in capitals; of sets of texts."""
+
     seed: int = 20261121
-    """Seed of noise and of what is lost."""
+    """Seed of noise, of what is lost and of typing errors."""
 
     examples: int = Field(default=200, ge=2)
-    """At most so many test series of each set are perturbed, always the same ones."""
+    """At most so many test examples of each set are perturbed, always the same ones."""
 
     @model_validator(mode="after")
     def _can_be_made(self) -> "Robustness":
         if self.source == "bundled" and self.path is not None:
             raise ValueError("path is for source: folder")
-        if not all(0 < share < 1 for share in self.missing):
-            raise ValueError("missing: shares must lie between 0 and 1")
-        if not (self.noise_db or self.missing or self.resampled or self.permuted or self.gain or self.offset):
-            raise ValueError("nothing to perturb by is left")
+        if not all(0 < share < 1 for share in (*self.missing, *self.typos)):
+            raise ValueError("missing, typos: shares must lie between 0 and 1")
         return self
 
     @property
@@ -66,7 +70,18 @@ class Robustness(Sets):
     def perturbed_by(self) -> dict[str, Any]:
         """Everything that decides what the copies are."""
         return self.model_dump(
-            mode="json", include={"noise_db", "missing", "resampled", "permuted", "gain", "offset", "seed"}
+            mode="json",
+            include={
+                "noise_db",
+                "missing",
+                "resampled",
+                "permuted",
+                "gain",
+                "offset",
+                "typos",
+                "upper_case",
+                "seed",
+            },
         )
 
     @property
