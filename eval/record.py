@@ -11,6 +11,7 @@ from typing import Final
 
 from lakebed.eval import figures
 from lakebed.eval.entries import source_of
+from lakebed.eval.leakage import checked_for_leakage
 from lakebed.eval.run import Evaluation, Progress, evaluate
 from lakebed.eval.subject import DIMENSIONS, FULL_LENGTH, MODEL_DIGEST, Subject
 from lakebed.platform.config.suite import Suite
@@ -63,6 +64,7 @@ def evaluate_and_record(
     tags = {**subject.tags, SUITE: label, SUBJECT: subject.label}
     with tracking.run(EXPERIMENT, f"{subject.label} on {label}", tags) as run:
         evaluation = evaluate(encoder, suite, limit=limit, progress=progress)
+        evaluation = checked_for_leakage(evaluation, subject.model.trained_on())
         _log_identity(run, subject, evaluation)
         _log_scores(run, subject, evaluation)
         _log_figures(run, evaluation)

@@ -36,7 +36,7 @@ def read_split(folder: Path, split: SplitName) -> tuple[list[FloatArray], list[s
         )
     series, filled = [], 0
     for position, values in enumerate(raw):
-        whole, missing = _without_missing(np.atleast_2d(values), f"{path}, series {position}")
+        whole, missing = without_missing(np.atleast_2d(values), f"{path}, series {position}")
         series.append(whole)
         filled += missing
     return series, labels, filled
@@ -69,7 +69,8 @@ def _read_tsv(path: Path) -> tuple[Sequence[Any], list[str]]:
     return list(table[:, 1:]), [f"{label:g}" for label in table[:, 0]]
 
 
-def _without_missing(series: Any, where: str) -> tuple[FloatArray, int]:
+def without_missing(series: Any, where: str) -> tuple[FloatArray, int]:
+    """Channels x samples without gaps, and how many values were filled; `where` names the series in an error."""
     values = np.array(series, dtype=np.float64)
     known = np.isfinite(values)
     if not known.size or not known.any(axis=1).all():

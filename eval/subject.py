@@ -49,6 +49,16 @@ def resolve_subject(reference: str, registry: Registry, dimensions: int | None =
     return Subject(model, digest, dimensions, _registered(model, digest, registry))
 
 
+def registered_model(reference: str) -> Model:
+    """Resolve a model that a suite names beside the one it measures, in the environment's registry.
+
+    Raises as `resolve_subject` does.
+    """
+    from lakebed.platform.config.environment import read_environment
+
+    return resolve_model(reference, Registry(read_environment().resolved_tracking_uri))
+
+
 def _registered(model: Model, digest: str, registry: Registry) -> ModelVersion | None:
     """The registry's version of this very model, however it was referred to."""
     if model.version is not None:

@@ -16,7 +16,7 @@ from lakebed.platform.captions import brief_caption, caption
 from lakebed.platform.items import FloatArray
 from lakebed.platform.phrases import Split
 
-__all__ = ["Captioned", "Split", "captioned_series", "level_pairs"]
+__all__ = ["Captioned", "Eventful", "Split", "captioned_series", "eventful_series", "level_pairs"]
 
 _TRENDS: Final = ("none", "rising", "falling")
 _CYCLES: Final = ("none", "slow", "medium", "fast")
@@ -29,6 +29,9 @@ _PLACES: Final[Mapping[str, tuple[float, float]]] = {
     "late": (0.72, 0.9),
 }
 _TURNS: Final[Mapping[str, tuple[float, float]]] = {"slow": (1.5, 3.5), "medium": (6, 10), "fast": (18, 30)}
+EVENT_SAMPLES: Final = 200
+"""How long an event put into a steady series takes with its margins."""
+
 _HELD_OUT: Final = 5
 """One combination in so many is kept for the test split."""
 
@@ -43,6 +46,14 @@ class Captioned:
     caption: str
     attributes: Attributes
     stated: frozenset[str]
+
+
+@dataclass(frozen=True, eq=False)
+class Eventful:
+    """A steady series (1 x samples) with events at `stretches` of samples, start to before stop."""
+
+    series: FloatArray
+    stretches: tuple[tuple[int, int], ...]
 
 
 def captioned_series(count: int, *, seed: int, split: Split, brief: float = 0.0) -> list[Captioned]:
@@ -62,6 +73,33 @@ def level_pairs(count: int, *, seed: int) -> list[tuple[Captioned, Captioned]]:
     """
     generator = np.random.default_rng([seed, 2])
     return [_level_pair(generator) for _ in range(count)]
+
+
+def eventful_series(count: int, *, seed: int, length: int, head: float, events: int = 3) -> list[Eventful]:
+    """Draw steady series of the test split's cycles, noises and levels, with `events` events after the `head`.
+
+    An event lasts `EVENT_SAMPLES` at most and changes the series by several of its amplitudes.
+    """
+    generator = np.random.default_rng([seed, 3])
+    return [_eventful(generator, length, head, events) for _ in range(count)]
+
+
+def _eventful(generator: np.random.Generator, length: int, head: float, events: int) -> Eventful:
+    steady = {**_attributes(generator, "test"), "trend": "none", "event": "none", "cycle": "fast"}
+    shape = _channel(steady, length, generator)
+    places = np.linspace(head * length, length, events + 1)[:-1]
+    room = (1 - head) * length / events - EVENT_SAMPLES
+    stretches = []
+    for place in places:
+        first = int(place + generator.uniform(0, max(room, 0)))
+        kind = _EVENTS[1 + generator.integers(len(_EVENTS) - 1)]
+        change = _event({"event": kind, "where": "middle"}, np.linspace(0, 1, EVENT_SAMPLES), generator)
+        change = change[: length - first]
+        felt = np.flatnonzero(np.abs(change) > 0.1 * np.abs(change).max())
+        shape[first : first + len(change)] += change
+        stretches.append((first + int(felt[0]), first + int(felt[-1]) + 1))
+    series = float(steady["level"]) + float(steady["spread"]) * (shape - shape.mean()) / shape.std()
+    return Eventful(series[np.newaxis], tuple(stretches))
 
 
 def _level_pair(generator: np.random.Generator) -> tuple[Captioned, Captioned]:

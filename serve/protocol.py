@@ -9,8 +9,8 @@ from typing import Any, Literal
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, StrictInt, StrictStr, ValidationError
 
+from lakebed.platform.precision import EmbedDtype
 from lakebed.serve.errors import InvalidRequestError
-from lakebed.serve.precision import EmbedDtype
 
 
 class EmbeddingsRequest(BaseModel):

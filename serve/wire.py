@@ -14,7 +14,7 @@ import numpy as np
 import orjson
 
 from lakebed.platform.encoder.prepared import VectorArray
-from lakebed.serve.precision import EmbedDtype, Rounded, rounded
+from lakebed.platform.precision import EmbedDtype, Rounded, rounded
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,10 @@ from lakebed.platform.encoder.prepared import VectorArray
 from lakebed.platform.encoder.protocol import Encoder
 from lakebed.platform.errors import LakebedError
 
-_LOWER_IS_BETTER: Final = ("median_rank", "mae", "rmse", "log_loss", "ece")
+_LOWER_IS_BETTER: Final = (
+    "median_rank", "mae", "rmse", "log_loss", "ece", "alignment", "uniformity", "modality_gap",
+    r"latency_p\d+_ms", "memory_growth_mib",
+)  # fmt: skip
 
 Vectors = Mapping[str, VectorArray]
 """Vectors by part, in the order of the part's items."""

@@ -9,27 +9,39 @@ from typing import Annotated
 from pydantic import Field, PositiveInt
 
 from lakebed.platform.config.base import Config
+from lakebed.platform.config.entries.anomaly import Anomaly
 from lakebed.platform.config.entries.base import Sets
 from lakebed.platform.config.entries.classification import Classification
 from lakebed.platform.config.entries.clustering import Clustering
+from lakebed.platform.config.entries.consistency import Consistency
+from lakebed.platform.config.entries.cost import Cost
 from lakebed.platform.config.entries.cross_modal import CrossModal
+from lakebed.platform.config.entries.geometry import Geometry
 from lakebed.platform.config.entries.level import Level
+from lakebed.platform.config.entries.matryoshka import Matryoshka
 from lakebed.platform.config.entries.pair_classification import PairClassification
 from lakebed.platform.config.entries.regression import Regression
 from lakebed.platform.config.entries.retrieval import Retrieval
+from lakebed.platform.config.entries.robustness import Robustness
 from lakebed.platform.config.entries.signal_retrieval import SignalRetrieval
 from lakebed.platform.config.entries.sts import Sts
 from lakebed.platform.config.entries.zero_shot import ZeroShot
 from lakebed.platform.errors import ConfigError
 
 Entry = Annotated[
-    Classification
+    Anomaly
+    | Classification
     | Clustering
+    | Consistency
+    | Cost
     | CrossModal
+    | Geometry
     | Level
+    | Matryoshka
     | PairClassification
     | Regression
     | Retrieval
+    | Robustness
     | SignalRetrieval
     | Sts
     | ZeroShot,

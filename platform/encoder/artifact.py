@@ -1,6 +1,7 @@
 """A model as a directory: config.json, model.safetensors, MODEL_CARD.md; its digest is over the first two.
 
-Beside them may lie canaries.safetensors: vectors of a few items, as they were where the model was made.
+Beside them may lie canaries.safetensors: vectors of a few items, as they were where the model was made; and
+training.safetensors: content keys of what it was trained on (`training_record.py`).
 
 What a model is decides its digest, a sha256; what is said of it does not, so that measured figures can be added
 to a card. No pickle, ever. Does not know what configuration or tensors mean. `config.json` is written last,
@@ -26,6 +27,7 @@ CONFIG: Final = "config.json"
 TENSORS: Final = "model.safetensors"
 CARD: Final = "MODEL_CARD.md"
 CANARIES: Final = "canaries.safetensors"
+TRAINING: Final = "training.safetensors"
 FORMAT: Final = "lakebed-encoder-1"
 
 Tensors = Mapping[str, npt.NDArray[Any]]
@@ -105,7 +107,7 @@ def recorded_vectors(path: Path) -> dict[str, VectorArray]:
 
 def files_of(path: Path) -> list[str]:
     """Names of the files that make up a model that was found whole; the one that completes it is the last."""
-    return [name for name in (CARD, CANARIES, TENSORS, CONFIG) if (path / name).is_file()]
+    return [name for name in (CARD, CANARIES, TRAINING, TENSORS, CONFIG) if (path / name).is_file()]
 
 
 def digest_of(path: Path) -> str:

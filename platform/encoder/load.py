@@ -22,6 +22,7 @@ from lakebed.platform.encoder.artifact import CONFIG, files_of, read_artifact, r
 from lakebed.platform.encoder.fake import FakeEncoder
 from lakebed.platform.encoder.prepared import VectorArray
 from lakebed.platform.encoder.protocol import Encoder
+from lakebed.platform.encoder.training_record import TrainingRecord, trained_on
 from lakebed.platform.errors import ArtifactError, ConfigError, ModelNotFoundError
 
 DEFAULT_MODEL: Final = "lakebed-embed"
@@ -71,6 +72,10 @@ class Model:
     def recorded_vectors(self) -> dict[str, VectorArray]:
         """Vectors that a few items had where the model was made, by content key; none where none were kept."""
         return recorded_vectors(Path(self.target)) if self.kind == "artifact" and self.contents is None else {}
+
+    def trained_on(self) -> TrainingRecord | None:
+        """Which recorded items the model was trained on, as far as its files say; None where they do not."""
+        return trained_on(Path(self.target)) if self.kind == "artifact" and self.contents is None else None
 
     def _unpacked(self) -> Path:
         """Lay the packed files down once per machine and digest; safe when several processes do it at once."""

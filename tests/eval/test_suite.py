@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from lakebed.eval.catalogue import find_suite
+from lakebed.eval.entries import source_of, task_of
 from lakebed.platform.config.entries.classification import Classification
 from lakebed.platform.config.entries.cross_modal import CrossModal
 from lakebed.platform.config.entries.regression import Regression
@@ -18,6 +19,14 @@ def test_a_folder_goes_to_the_entries_that_read_one() -> None:
     (entry,) = find_suite("classification").with_options(data=Path("sets"), exclude=("PenDigits",)).entries
     assert isinstance(entry, Classification)
     assert (entry.path, entry.exclude) == (Path("sets"), ("PenDigits",))
+
+
+def test_every_bundled_entry_of_the_shipped_behaviour_suite_has_data_and_a_task() -> None:
+    suite = find_suite("behaviour")
+    tasks = [task_of(entry).name for entry in suite.entries]
+    assert set(tasks) == {"robustness", "matryoshka", "anomaly", "consistency", "geometry", "cost"}
+    assert all(source_of(entry).names() for entry in suite.entries)
+    assert tasks[-1] == "cost"  # what the suite is judged by comes first
 
 
 def test_a_chosen_data_set_leaves_only_its_entry() -> None:

@@ -45,6 +45,7 @@ def test_a_trained_model_embeds(tiny):
     folder, artifact = tiny
     model = resolve_model(str(folder))
     assert len(model.recorded_vectors()) == len(all_items())
+    assert len(model.trained_on()) == 0  # nothing recorded
     encoder = model.load("cpu")
     assert (encoder.info.name, encoder.info.digest, encoder.info.dimensions) == ("tiny", artifact.digest, 768)
     vectors = encode(encoder, items_of(["words", np.arange(30.0)])).vectors

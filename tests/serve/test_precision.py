@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from lakebed.platform.encoder.prepared import VectorArray
-from lakebed.serve.precision import EmbedDtype, rounded
+from lakebed.platform.precision import EmbedDtype, rounded
 from lakebed.serve.wire import Usage, embeddings_body
 
 ON_THE_WIRE: dict[EmbedDtype, str] = {"float32": "<f4", "float16": "<f2", "int8": "i1"}

@@ -23,14 +23,19 @@ if TYPE_CHECKING:
 
 
 SUITE_HELP = (
-    "smoke, standard, classification, regression, retrieval, pairs, cross_modal, sts, zero_shot, or a YAML file "
-    "of your own."
+    "smoke, standard, behaviour, anomaly, classification, regression, retrieval, pairs, cross_modal, sts, "
+    "zero_shot, or a YAML file of your own."
 )
 DATA_HELP = (
     "Folder to read. classification: UCR/UEA sets, NAME/NAME_TRAIN.ts, or train.csv and test.csv of texts; "
     "retrieval: corpus.jsonl, queries.jsonl and qrels/test.tsv; cross_modal: captioned series, *test.json; "
-    "sts: sts-test.csv; zero_shot: UCR/UEA sets or accelerometer trials, with class_names.json."
+    "sts: sts-test.csv; zero_shot: UCR/UEA sets or accelerometer trials, with class_names.json; "
+    "anomaly: data/CATEGORY/*.csv with labels/combined_windows.json."
 )
+
+
+_FEW = 4
+"""Columns of a task that has no headlines, such as `cost`."""
 
 
 def evaluate(
@@ -153,7 +158,9 @@ def _score_tables(subject: "Subject", recorded: "Recorded") -> "Iterator[Table]"
     figures = evaluation.figures()
     for task in dict.fromkeys(one.task.name for one in evaluation.measured):
         measured = [one for one in evaluation.measured if one.task.name == task]
-        columns = [(metric, measured[0].result.chance_of(metric)) for metric in measured[0].task.headlines]
+        first = measured[0]
+        shown = first.task.headlines or list(first.result.metrics)[:_FEW]
+        columns = [(metric, first.result.chance_of(metric)) for metric in shown]
         caption = "in brackets: what guessing would score" if any(chance for _, chance in columns) else None
         title = f"{subject.label} on {evaluation.suite.name}: {task}"
         table = Table(title=title, title_justify="left", caption=caption, caption_justify="left")

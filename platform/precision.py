@@ -1,6 +1,6 @@
 """Vectors in fewer bytes: as they are, rounded to half precision, or as bytes with a scale for each vector.
 
-Pure arithmetic on arrays; `wire` writes the result.
+Pure arithmetic on arrays: what the endpoint sends, and what an evaluation of it reads.
 """
 
 from dataclasses import dataclass
