@@ -26,7 +26,7 @@ PACKAGE: Final = "lakebed.package"
 
 @dataclass(frozen=True)
 class MetricsOf:
-    """Numbers; `dataset` is the position of the set they speak of, `of_model` whether the model's page has them."""
+    """Numbers, the position of the data set they speak of, and whether the logged model has them too."""
 
     values: Mapping[str, float]
     dataset: int | None = None
@@ -84,7 +84,7 @@ class Outbox:
     folder: Path
 
     def put(self, name: str, package: Package, artifacts: Path) -> Path:
-        """Keep a package with its files; the same name again replaces it. Raises ConfigError when that cannot be."""
+        """Keep a package with its files; the same name again replaces it. Raises ConfigError when it cannot."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             partial = Path(tempfile.mkdtemp(dir=self.folder, prefix="partial-"))
@@ -94,9 +94,7 @@ class Outbox:
             shutil.rmtree(place, ignore_errors=True)
             return partial.rename(place)
         except OSError as error:
-            raise ConfigError(
-                f"{self.folder}: cannot be written: {error.strerror}", hint="see LAKEBED_HOME"
-            ) from None
+            raise ConfigError(f"{self.folder}: cannot be written: {error}", hint="see LAKEBED_HOME") from None
 
     def waiting(self) -> list[Path]:
         """Folders of whole packages, the oldest first."""

@@ -36,7 +36,7 @@ from lakebed.platform.config.environment import read_environment
 from lakebed.platform.config.suite import Suite
 from lakebed.platform.encoder.load import Device
 from lakebed.platform.encoder.protocol import check_dimensions
-from lakebed.platform.errors import UnreachableError
+from lakebed.platform.errors import ConfigError, UnreachableError
 from lakebed.platform.machine import code_version, machine
 from lakebed.platform.registry import ModelVersion, Registry
 from lakebed.platform.tracking import RunRecord, Tracking
@@ -179,7 +179,7 @@ def evaluate_and_record(
 
 
 def upload_kept(tracking: Tracking, registry: Registry) -> Iterator[tuple[str, str]]:
-    """Log every evaluation that waits; yields its name and run id. Raises UnreachableError while no server answers."""
+    """Log every evaluation that waits; yields name and run id. Raises UnreachableError if no server answers."""
     for folder in kept().outbox.waiting():
         yield Package.read(folder).name, _logged(folder, tracking, registry)
 
@@ -207,6 +207,11 @@ def _place(subject: Subject, device: Device, running: Running) -> Iterator[Workp
         with InProcess(subject.model.load(device)) as here:
             yield here
         return
+    if subject.model.kind == "remote":
+        raise ConfigError(
+            "a served model is measured from this process, with several requests at once",
+            hint="leave --workers and --address out",
+        )
     from lakebed.eval.on_ray import OnRay
     from lakebed.platform.cluster import connected
 

@@ -1,4 +1,4 @@
-"""The order of work: chunks are encoded, and a data set's task begins when its vectors are there, while others still encode.
+"""The order of work: chunks are encoded, and a data set's task begins when its vectors are there.
 
 Looks up before it asks: vectors that are on disk, and results that were kept. Tasks that measure time run at the
 end, one after the other, with nothing beside them. Knows nothing of suites or MLflow, and not where the work is

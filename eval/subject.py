@@ -2,6 +2,7 @@
 
 lakebed-embed@2        a model reference, at full length
 lakebed-embed@2#128    the same model, vectors cut to 128 dimensions
+http://host/v1#128     a served model; its digest is what its server says, or a fingerprint of its vectors
 """
 
 from dataclasses import dataclass
@@ -33,7 +34,7 @@ class Subject:
 
     @property
     def is_identified(self) -> bool:
-        """Whether its digest stands for all that decides its vectors; a class of the user's own has only its word."""
+        """Whether its digest stands for all that decides its vectors: a user's own class has only its word."""
         return self.model.kind != "custom"
 
     @property

@@ -17,8 +17,5 @@ _CODES: Final[tuple[tuple[type[errors.LakebedError], int], ...]] = (
 
 
 def exit_code(error: errors.LakebedError) -> int:
-    """2 usage or configuration, 3 not found, 4 unreachable, 5 port in use, 6 bad rows, 7 commit, 8 job, 9 not logged.
-
-    1 is everything else.
-    """
+    """2 configuration, 3 not found, 4 unreachable, 5 port, 6 bad rows, 7 commit, 8 job, 9 not logged, else 1."""
     return next((code for kind, code in _CODES if isinstance(error, kind)), 1)

@@ -7,7 +7,7 @@ from lakebed.cli.evaluate import stores
 
 
 def sync() -> None:
-    """Log evaluations that were kept while no MLflow server answered; each becomes one run, however often this runs."""
+    """Log evaluations that were kept while no MLflow server answered, each as one run."""
     from lakebed.eval.record import upload_kept
 
     registry, tracking = stores()
