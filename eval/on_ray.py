@@ -44,7 +44,7 @@ class Team:
     @classmethod
     def of(cls, workers: int | None, device: Device) -> Self:
         """Divide the cores of the Ray that this process is connected to: a GPU or a core each, unless told."""
-        resources = ray.cluster_resources()
+        resources = _resources()
         cpus = max(1, int(resources.get("CPU", 1)))
         gpus = int(resources.get("GPU", 0)) if device != "cpu" else 0
         count = workers or gpus or cpus
@@ -55,7 +55,7 @@ class Team:
     @property
     def cpus(self) -> float:
         """What an encoder reserves; encoders that outnumber the cores share them."""
-        available = ray.cluster_resources().get("CPU", 1)
+        available = _resources().get("CPU", 1.0)
         share = min(self.threads * _ENCODER_SHARE, available * _ENCODER_SHARE / self.workers)
         return max(0.01, math.floor(share * 100) / 100)
 
@@ -71,6 +71,8 @@ class OnRay:
         self._actors: list[Any] = []
         self._load: list[int] = []
         self._lock = threading.Lock()
+        self._info: EncoderInfo
+        self._is_choosy: bool
 
     @property
     def info(self) -> EncoderInfo:
@@ -104,7 +106,8 @@ class OnRay:
             future = _future(self._actors[number].run.remote(assignment))
             future.add_done_callback(lambda _: self._relieved(number))
             return future
-        return _future(_run_task.options(num_cpus=_TASK_CPUS).remote(assignment))
+        task: Any = ray.remote(_run_task).options(num_cpus=_TASK_CPUS, max_retries=_LIVES)
+        return _future(task.remote(assignment))
 
     def run_alone(self, assignment: Assignment) -> TaskResult:
         """Let the encoders go, and load one that has all the cores."""
@@ -127,7 +130,8 @@ class OnRay:
         self._dismiss()
 
     def _hired(self, team: Team) -> Any:
-        return _EncoderActor.options(
+        actor: Any = ray.remote(_EncoderActor)
+        return actor.options(
             num_cpus=team.cpus, num_gpus=team.gpus, max_restarts=_LIVES, max_task_retries=_LIVES
         ).remote(self._shared, self._device, team.threads)
 
@@ -141,7 +145,6 @@ class OnRay:
             self._load[number] -= 1
 
 
-@ray.remote
 class _EncoderActor:
     """An encoder. Ray keeps of a constructor's error only the words, so a call raises what loading raised."""
 
@@ -179,9 +182,13 @@ class _EncoderActor:
             raise self._failure
 
 
-@ray.remote(max_retries=_LIVES)
 def _run_task(assignment: Assignment) -> TaskResult:
     return assignment.run()
+
+
+def _resources() -> dict[str, float]:
+    found: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    return found
 
 
 def _loaded(model: Model, device: Device, threads: int) -> Encoder:

@@ -167,8 +167,16 @@ def evaluate_and_record(
             stores=_stores(subject, device, running),
             progress=progress or Silent(),
         )
-    package = _package(subject, label, evaluation, identity, counts)
-    name = identity if identity and not running.again else uuid.uuid4().hex
+    name = identity if identity and not running.again else None
+    package = package_of(subject, label, evaluation, whole=counts, identity=identity)
+    return record(evaluation, package, tracking, registry, name=name)
+
+
+def record(
+    evaluation: Evaluation, package: Package, tracking: Tracking, registry: Registry, *, name: str | None = None
+) -> Recorded:
+    """Log an evaluation, or keep it for later when no server answers; the same name again is the same run."""
+    name = name or uuid.uuid4().hex
     with tempfile.TemporaryDirectory() as folder:
         _write_files(evaluation, Path(folder))
         waiting = kept().outbox.put(name, package, Path(folder))
@@ -255,7 +263,10 @@ def _result_of(part: SuitePart, run: RunRecord) -> TaskResult:
     )
 
 
-def _package(subject: Subject, label: str, evaluation: Evaluation, identity: str | None, whole: bool) -> Package:
+def package_of(
+    subject: Subject, label: str, evaluation: Evaluation, *, whole: bool, identity: str | None = None
+) -> Package:
+    """All that an evaluation's run holds, files aside."""
     tags = {
         **subject.tags,
         SUITE: label,

@@ -69,9 +69,7 @@ class Endpoint:
         except ValueError:
             host, query = None, {}
         if not host or set(query) - {"model"} or len(query.get("model", [""])) != 1:
-            raise ConfigError(
-                f"model {_shown(reference)!r}: expected https://HOST/v1 or https://HOST/v1?model=NAME"
-            )
+            raise ConfigError(f"model {_shown(reference)!r}: write https://HOST/v1 or https://HOST/v1?model=NAME")
         if parts.username or parts.password:
             raise ConfigError(
                 f"model {_shown(reference)!r}: no key in a URL, it would be logged", hint=f"set {KEY_VARIABLE}"

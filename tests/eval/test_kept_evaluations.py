@@ -69,6 +69,16 @@ def test_what_no_server_took_is_uploaded_later_and_once(
     assert set(tracking.artifacts(run.id)) == {"figures", "figures.json", "scores.parquet"}
 
 
+def test_workers_on_ray_print_what_this_process_prints(
+    lakebed: Command, arguments: tuple[str, ...], ray_cluster: str
+) -> None:
+    assert lakebed(*arguments) == 0
+    here = lakebed.out
+    assert lakebed(*arguments, "--workers", "1", "--again", "--no-cache") == 0
+    assert lakebed.out == here
+    assert "MLflow run" in lakebed.err
+
+
 def test_vectors_and_results_are_shown_and_cleared(lakebed: Command, arguments: tuple[str, ...]) -> None:
     assert lakebed(*arguments, "--no-cache") == 0
     assert lakebed("eval", "cache") == 0

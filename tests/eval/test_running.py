@@ -108,7 +108,7 @@ def test_one_and_four_workers_give_what_one_process_gives_bit_for_bit(ray_cluste
 def test_a_task_on_the_encoder_runs_where_one_is_and_alone_if_it_measures_time(ray_cluster: str) -> None:
     data = texts(1500)
     plan = [Planned(data, FirstNumbers()), Planned(data, FirstNumbers(alone=True))]
-    with OnRay(resolve_model("tests.eval.laned_encoder:Laned"), "cpu", 2) as place:
+    with OnRay(resolve_model("tests.eval.laned_encoder:Laned"), "cpu", 1) as place:
         beside, alone = Schedule(place, Stores(), None, Silent()).run(plan)
     assert beside.result.metrics == outcome(Laned(1), plan[0]).result.metrics
     assert alone.result.details == {"rows": 1500}

@@ -117,5 +117,5 @@ def test_a_server_that_is_away_and_one_with_several_models_are_one_line(
         resolve_model(f"http://127.0.0.1:{free_port}/v1").load()
     with pytest.raises(ModelNotFoundError, match=r"which model\? It serves .*fake"):
         resolve_model(f"{listen(app_of())}/v1").load()
-    with pytest.raises(ConfigError, match="expected https"):
+    with pytest.raises(ConfigError, match="write https"):
         resolve_model("http://host/v1?nodel=x")
