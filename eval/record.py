@@ -51,7 +51,6 @@ IDENTITY: Final = "lakebed.identity"
 EXAMPLES: Final = "scores.parquet"
 DATA_PARAM: Final = "data."
 TASK_PARAM: Final = "task."
-COST: Final = "cost/"
 _DETAILS: Final = "details/"
 
 

@@ -163,14 +163,14 @@ class Schedule:
     def _vectors_are_there(self, one: "_SetInWork") -> None:
         kept = self._stores.find_result(one.planned)
         if kept is not None:
-            self._finish(one, one.joined(self._dimensions), kept, kept=True)
+            self._finish(one, self._vectors_of(one), kept, kept=True)
         elif runs_alone(one.planned.task):
             self._alone.append(one)
         else:
             self._measure(one)
 
     def _measure(self, one: "_SetInWork") -> None:
-        assignment = one.assignment(self._dimensions)
+        assignment = self._assignment(one)
 
         def done(result: TaskResult) -> None:
             self._measuring -= 1
@@ -182,8 +182,15 @@ class Schedule:
         self._count_time()
         self._pending[future] = done
 
+    def _assignment(self, one: "_SetInWork") -> Assignment:
+        return Assignment(one.planned.task, one.data, self._vectors_of(one), one.planned.lengths)
+
+    def _vectors_of(self, one: "_SetInWork") -> Vectors:
+        """Vectors by part, cut to the length that is measured."""
+        return {name: truncate(part, self._dimensions) for name, part in one.joined().items()}
+
     def _run_alone(self, one: "_SetInWork") -> None:
-        assignment = one.assignment(self._dimensions)
+        assignment = self._assignment(one)
         self._count_time()
         self._measuring += 1
         result = self._place.run_alone(assignment)
@@ -221,13 +228,9 @@ class _SetInWork:
     def is_whole(self) -> bool:
         return all(vectors is not None for vectors in self.vectors)
 
-    def joined(self, dimensions: int | None) -> Vectors:
-        """Vectors by part, cut to the length that is measured."""
-        whole = self._chunked.joined([vectors for vectors in self.vectors if vectors is not None])
-        return {name: truncate(part, dimensions) for name, part in whole.items()}
-
-    def assignment(self, dimensions: int | None) -> Assignment:
-        return Assignment(self.planned.task, self.data, self.joined(dimensions), self.planned.lengths)
+    def joined(self) -> Vectors:
+        """Whole vectors by part."""
+        return self._chunked.joined([vectors for vectors in self.vectors if vectors is not None])
 
 
 def _check_finite(vectors: VectorArray, data: Dataset, name: str) -> None:

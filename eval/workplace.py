@@ -8,7 +8,7 @@ its last bits.
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
-from typing import Protocol, Self, TypeVar
+from typing import Final, Protocol, Self, TypeVar
 
 from lakebed.eval.datasets import Dataset
 from lakebed.eval.steady import steady
@@ -18,6 +18,9 @@ from lakebed.platform.encoder.protocol import Encoder, EncoderInfo, encode, trun
 from lakebed.platform.items import Item
 
 T = TypeVar("T")
+
+COST: Final = "cost"
+"""The name of the task whose figures are the machine's as much as the model's."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,8 +143,8 @@ def takes(encoder: Encoder, item: Item) -> bool:
 
 
 def runs_alone(task: Task) -> bool:
-    """Whether a task measures time or memory, so that anything beside it would be measured too."""
-    return bool(getattr(task, "alone", False))
+    """Whether a task measures time and memory, so that anything beside it would be measured too."""
+    return task.name == COST
 
 
 def _done(work: Callable[[], T]) -> "Future[T]":

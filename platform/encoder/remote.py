@@ -55,14 +55,14 @@ _DECIMALS: Final = 3
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where a model is served: `base` ends in /v1 or the like; `model` is its name there, None for the only one."""
+    """Where a model is served: `base` ends in /v1 or so; `model` is its name there, None for the only one."""
 
     base: str
     model: str | None = None
 
     @classmethod
     def of(cls, reference: str) -> Self:
-        """Read http(s)://HOST/v1?model=NAME; raises ConfigError for another form."""
+        """Read a URL such as https://HOST/v1?model=NAME; raises ConfigError for another form."""
         try:
             parts = urlsplit(reference)
             host, query = parts.hostname, parse_qs(parts.query, strict_parsing=bool(parts.query))
@@ -70,6 +70,8 @@ class Endpoint:
             host, query = None, {}
         if not host or set(query) - {"model"} or len(query.get("model", [""])) != 1:
             raise ConfigError(f"model {_shown(reference)!r}: write https://HOST/v1 or https://HOST/v1?model=NAME")
+        if parts.username or parts.password:
+            raise ConfigError(f"model {_shown(reference)!r}: write https://HOST/v1?model=NAME, or https://HOST/v1")
         if parts.username or parts.password:
             raise ConfigError(
                 f"model {_shown(reference)!r}: no key in a URL, it would be logged", hint=f"set {KEY_VARIABLE}"

@@ -46,7 +46,6 @@ SUITE = Suite.parse(
 class FirstNumbers:
     """A task whose scores show every bit of the vectors."""
 
-    alone: bool = False
     name: str = "first"
     headlines: Sequence[str] = ("sum",)
     value: float = 0.0
@@ -107,7 +106,7 @@ def test_one_and_four_workers_give_what_one_process_gives_bit_for_bit(ray_cluste
 
 def test_a_task_on_the_encoder_runs_where_one_is_and_alone_if_it_measures_time(ray_cluster: str) -> None:
     data = texts(1500)
-    plan = [Planned(data, FirstNumbers()), Planned(data, FirstNumbers(alone=True))]
+    plan = [Planned(data, FirstNumbers()), Planned(data, FirstNumbers("cost"))]
     with OnRay(resolve_model("tests.eval.laned_encoder:Laned"), "cpu", 1) as place:
         beside, alone = Schedule(place, Stores(), None, Silent()).run(plan)
     assert beside.result.metrics == outcome(Laned(1), plan[0]).result.metrics
@@ -176,7 +175,7 @@ def test_an_evaluation_goes_on_where_it_was_stopped(tmp_path: Path) -> None:
 
 def test_costs_are_never_taken_from_what_was_kept(tmp_path: Path) -> None:
     stores = Stores(results=KeptResults(tmp_path))
-    planned = Planned(texts(20), FirstNumbers(alone=True), key="a")
+    planned = Planned(texts(20), FirstNumbers("cost"), key="a")
     assert not any(outcome(FakeEncoder(4), planned, stores).kept for _ in range(2))
 
 
