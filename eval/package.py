@@ -90,9 +90,7 @@ class Outbox:
             partial = Path(tempfile.mkdtemp(dir=self.folder, prefix="partial-"))
             shutil.copytree(artifacts, partial / ARTIFACTS)
             (partial / MANIFEST).write_text(json.dumps(asdict(package)), encoding="utf-8")
-            place = self.folder / name
-            shutil.rmtree(place, ignore_errors=True)
-            return partial.rename(place)
+            return _moved(partial, self.folder / name)
         except OSError as error:
             raise ConfigError(f"{self.folder}: cannot be written: {error}", hint="see LAKEBED_HOME") from None
 
@@ -106,3 +104,15 @@ class Outbox:
         """Forget a package: the manifest goes first, so that half of a folder is never taken for a whole one."""
         (folder / MANIFEST).unlink(missing_ok=True)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _moved(folder: Path, place: Path) -> Path:
+    """Rename a folder into its place; what another process puts there at the same moment is the same."""
+    shutil.rmtree(place, ignore_errors=True)
+    try:
+        return folder.rename(place)
+    except OSError:
+        if not (place / MANIFEST).is_file():
+            raise
+    shutil.rmtree(folder, ignore_errors=True)
+    return place

@@ -36,7 +36,7 @@ from lakebed.platform.config.environment import read_environment
 from lakebed.platform.config.suite import Suite
 from lakebed.platform.encoder.load import Device
 from lakebed.platform.encoder.protocol import check_dimensions
-from lakebed.platform.errors import ConfigError, UnreachableError
+from lakebed.platform.errors import ConfigError, LakebedError, UnreachableError
 from lakebed.platform.machine import code_version, machine
 from lakebed.platform.registry import ModelVersion, Registry
 from lakebed.platform.tracking import RunRecord, Tracking
@@ -186,9 +186,22 @@ def record(
 
 
 def upload_kept(tracking: Tracking, registry: Registry) -> Iterator[tuple[str, str]]:
-    """Log every evaluation that waits; yields name and run id. Raises UnreachableError if no server answers."""
+    """Log every evaluation that waits; yields name and run id. Raises UnreachableError if no server answers.
+
+    One that cannot be read or is refused holds up no other: its error comes when all were tried.
+    """
+    refused: LakebedError | None = None
     for folder in kept().outbox.waiting():
-        yield Package.read(folder).name, _logged(folder, tracking, registry)
+        try:
+            logged = Package.read(folder).name, _logged(folder, tracking, registry)
+        except UnreachableError:
+            raise
+        except LakebedError as error:
+            refused = refused or error
+        else:
+            yield logged
+    if refused:
+        raise refused
 
 
 def data_digest(evaluation: Evaluation) -> str:

@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final, Self
-from urllib.parse import parse_qs, urlsplit, urlunsplit
+from urllib.parse import parse_qs, quote, urlsplit, urlunsplit
 
 import httpx
 import numpy as np
@@ -71,8 +71,6 @@ class Endpoint:
         if not host or set(query) - {"model"} or len(query.get("model", [""])) != 1:
             raise ConfigError(f"model {_shown(reference)!r}: write https://HOST/v1 or https://HOST/v1?model=NAME")
         if parts.username or parts.password:
-            raise ConfigError(f"model {_shown(reference)!r}: write https://HOST/v1?model=NAME, or https://HOST/v1")
-        if parts.username or parts.password:
             raise ConfigError(
                 f"model {_shown(reference)!r}: no key in a URL, it would be logged", hint=f"set {KEY_VARIABLE}"
             )
@@ -82,7 +80,7 @@ class Endpoint:
     @property
     def url(self) -> str:
         """What `of` reads."""
-        return self.base if self.model is None else f"{self.base}?model={self.model}"
+        return self.base if self.model is None else f"{self.base}?model={quote(self.model, safe='/@:')}"
 
 
 class RemoteEncoder:
@@ -150,6 +148,7 @@ class _Client:
 
     def __init__(self, base: str) -> None:
         self._base = base
+        self._has_answered = False
 
     @cached_property
     def _http(self) -> httpx.Client:
@@ -190,18 +189,20 @@ class _Client:
         return found
 
     def _answer(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> httpx.Response:
-        """Ask until there is an answer that more asking would not change."""
+        """Ask until there is an answer that more asking would not change; a server that never answered is away."""
         content = None if body is None else orjson.dumps(body)
         for attempt in range(1, _ATTEMPTS + 1):
             try:
                 answer = self._http.request(method, self._base + path, content=content, headers=_headers())
-            except httpx.ConnectError as error:
-                raise UnreachableError(f"{self._base}: no server answers: {error}") from None
-            except (httpx.TransportError, httpx.InvalidURL) as error:
-                if attempt == _ATTEMPTS or isinstance(error, httpx.InvalidURL):
-                    raise UnreachableError(f"{self._base}: {type(error).__name__}: {error}") from None
+            except httpx.InvalidURL as error:
+                raise ConfigError(f"{self._base}: {error}") from None
+            except httpx.TransportError as error:
+                if attempt == _ATTEMPTS or not self._has_answered:
+                    reason = str(error) or type(error).__name__
+                    raise UnreachableError(f"{self._base}: no server answers: {reason}") from None
                 _pause(attempt, None)
                 continue
+            self._has_answered = True
             if answer.status_code < 400:
                 return answer
             if answer.status_code not in _PASSING or attempt == _ATTEMPTS:

@@ -1,5 +1,7 @@
 """Running a suite: the same scores anywhere, nothing encoded or measured twice, and nothing half kept."""
 
+import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -152,6 +154,34 @@ def test_a_torn_or_damaged_file_of_vectors_counts_as_absent(tmp_path: Path) -> N
     for bad in (whole[:-1], whole[:20], b"", whole[:-4] + b"\0\0\0\0"):
         path.write_bytes(bad)
         assert files.find("model", "chunk") is None
+
+
+ENDLESS = """
+import sys, numpy as np
+from pathlib import Path
+from lakebed.eval.vector_files import VectorFiles
+files, number = VectorFiles(Path(sys.argv[1])), 0
+while True:
+    files.store("model", f"chunk{number % 5}", np.full((2000, 64), number, np.float32))
+    number += 1
+"""
+
+
+def test_two_processes_that_write_the_same_and_are_killed_leave_whole_files(tmp_path: Path) -> None:
+    writers = [subprocess.Popen([sys.executable, "-c", ENDLESS, str(tmp_path)]) for _ in range(2)]
+    files, seen = VectorFiles(tmp_path), 0
+    while seen < 200:  # while they write
+        assert all(writer.poll() is None for writer in writers)
+        found = [files.find("model", f"chunk{number}") for number in range(5)]
+        seen += sum(vectors is not None for vectors in found)
+    for writer in writers:
+        writer.kill()
+        writer.wait()
+    for number in range(5):
+        vectors = files.find("model", f"chunk{number}")
+        assert vectors is not None
+        assert (vectors == vectors[0, 0]).all()
+        assert int(vectors[0, 0]) % 5 == number
 
 
 def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path) -> None:
