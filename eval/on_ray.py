@@ -21,7 +21,7 @@ from lakebed.eval.tasks.protocol import EncoderTask, TaskResult
 from lakebed.eval.workplace import Assignment, takes
 from lakebed.platform.encoder.load import Device, Model
 from lakebed.platform.encoder.prepared import VectorArray
-from lakebed.platform.encoder.protocol import Encoder, EncoderInfo, encode
+from lakebed.platform.encoder.protocol import ChoosyEncoder, Encoder, EncoderInfo, encode
 from lakebed.platform.errors import ConfigError, JobFailedError, LakebedError
 from lakebed.platform.items import Item
 
@@ -84,9 +84,9 @@ class OnRay:
         """Two chunks for each encoder: one in work, one waiting."""
         return 2 * self._team.workers
 
-    def takes(self, item: Item) -> bool:
+    def takes(self, items: Sequence[Item]) -> bool:
         """Ask an encoder, if it is choosy."""
-        return True if not self._is_choosy else bool(_got(self._actors[0].takes.remote(item)))
+        return not self._is_choosy or bool(_got(self._actors[0].takes.remote(list(items))))
 
     def encode(self, items: Sequence[Item]) -> "Future[VectorArray]":
         """Have the encoder with the least to do embed a chunk."""
@@ -157,13 +157,11 @@ class _EncoderActor:
             self._failure = error
 
     def about(self) -> tuple[EncoderInfo, bool]:
-        from lakebed.platform.encoder.protocol import ChoosyEncoder
-
         self._check()
         return self._encoder.info, isinstance(self._encoder, ChoosyEncoder)
 
-    def takes(self, item: Item) -> bool:
-        return takes(self._encoder, item)
+    def takes(self, items: list[Item]) -> bool:
+        return takes(self._encoder, items)
 
     def encode(self, items: list[Item]) -> VectorArray:
         self._check()

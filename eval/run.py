@@ -183,8 +183,7 @@ def _taken(place: Workplace, parts: Sequence[SuitePart]) -> tuple[list[int], lis
     """Positions of the parts whose items the encoder takes, and a note on each other."""
     taken, notes = [], []
     for number, part in enumerate(parts):
-        items = (item for one in part.data.parts.values() for item in one.items)
-        if all(map(place.takes, items)):
+        if all(place.takes(one.items) for one in part.data.parts.values()):
             taken.append(number)
         else:
             notes.append(f"{part.data.name}: {part.task.name} left out, {place.info.name} takes texts only")

@@ -14,7 +14,7 @@ from lakebed.eval.datasets import Dataset
 from lakebed.eval.steady import steady
 from lakebed.eval.tasks.protocol import EncoderTask, Task, TaskResult, Vectors, at_length
 from lakebed.platform.encoder.prepared import VectorArray
-from lakebed.platform.encoder.protocol import Encoder, EncoderInfo, encode, truncate
+from lakebed.platform.encoder.protocol import ChoosyEncoder, Encoder, EncoderInfo, encode, truncate
 from lakebed.platform.items import Item
 
 T = TypeVar("T")
@@ -68,8 +68,8 @@ class Workplace(Protocol):
         """How many chunks are to be under way, so that nobody waits for work."""
         ...
 
-    def takes(self, item: Item) -> bool:
-        """Whether the encoder can embed such an item: one behind a URL may know texts only."""
+    def takes(self, items: Sequence[Item]) -> bool:
+        """Whether the encoder can embed all of these: one behind a URL may know texts only."""
         ...
 
     def encode(self, items: Sequence[Item]) -> "Future[VectorArray]":
@@ -110,9 +110,9 @@ class InProcess:
         """One chunk, which is done when it is asked for."""
         return 1
 
-    def takes(self, item: Item) -> bool:
+    def takes(self, items: Sequence[Item]) -> bool:
         """Ask the encoder, if it is choosy."""
-        return takes(self._encoder, item)
+        return takes(self._encoder, items)
 
     def encode(self, items: Sequence[Item]) -> "Future[VectorArray]":
         """Embed now."""
@@ -135,11 +135,9 @@ class InProcess:
         pass
 
 
-def takes(encoder: Encoder, item: Item) -> bool:
-    """Whether an encoder can embed an item; one that says nothing of it can."""
-    from lakebed.platform.encoder.protocol import ChoosyEncoder
-
-    return encoder.takes(item) if isinstance(encoder, ChoosyEncoder) else True
+def takes(encoder: Encoder, items: Sequence[Item]) -> bool:
+    """Whether an encoder can embed all of these; one that says nothing of it can."""
+    return all(map(encoder.takes, items)) if isinstance(encoder, ChoosyEncoder) else True
 
 
 def runs_alone(task: Task) -> bool:
