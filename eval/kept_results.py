@@ -62,7 +62,7 @@ def _table(result: TaskResult) -> pa.Table:
     metric = [number for number, one in enumerate(examples) for _ in one.keys]
     numbers["metric_names"] = [one.metric for one in examples]
     table = pa.table({"metric": pa.array(metric, pa.int32()), **columns})
-    return table.replace_schema_metadata({_NUMBERS: json.dumps(numbers).encode()})
+    return table.replace_schema_metadata({_NUMBERS: json.dumps(numbers, default=float).encode()})
 
 
 def _result(table: pa.Table) -> TaskResult:

@@ -10,7 +10,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -44,7 +44,6 @@ class Package:
     params: Mapping[str, Any]
     datasets: Sequence[DatasetRef]
     metrics: Sequence[MetricsOf]
-    figures: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
     def read(cls, folder: Path) -> "Package":
@@ -89,7 +88,7 @@ class Outbox:
             self.folder.mkdir(parents=True, exist_ok=True)
             partial = Path(tempfile.mkdtemp(dir=self.folder, prefix="partial-"))
             shutil.copytree(artifacts, partial / ARTIFACTS)
-            (partial / MANIFEST).write_text(json.dumps(asdict(package)), encoding="utf-8")
+            (partial / MANIFEST).write_text(json.dumps(asdict(package), default=str), encoding="utf-8")
             return _moved(partial, self.folder / name)
         except OSError as error:
             raise ConfigError(f"{self.folder}: cannot be written: {error}", hint="see LAKEBED_HOME") from None

@@ -296,7 +296,6 @@ def package_of(
         _identity(subject, evaluation),
         [one.data.reference for one in evaluation.measured],
         list(_scores(subject, evaluation)),
-        evaluation.figures(),
     )
 
 
@@ -319,8 +318,8 @@ def _scores(subject: Subject, evaluation: Evaluation) -> Iterator[MetricsOf]:
     of_model = subject.dimensions is None
     for number, one in enumerate(evaluation.measured):
         prefix = f"{one.data.name}/{one.task.name}"
-        values = {f"{prefix}/{metric}": value for metric, value in one.result.figures.items()}
-        details = {f"{_DETAILS}{prefix}/{name}": value for name, value in one.result.details.items()}
+        values = {f"{prefix}/{metric}": float(value) for metric, value in one.result.figures.items()}
+        details = {f"{_DETAILS}{prefix}/{name}": float(value) for name, value in one.result.details.items()}
         yield MetricsOf(values, number, of_model)
         if one.data.filled:
             details[f"{_DETAILS}{prefix}/filled_values"] = one.data.filled
@@ -330,7 +329,9 @@ def _scores(subject: Subject, evaluation: Evaluation) -> Iterator[MetricsOf]:
 
 def _write_files(evaluation: Evaluation, folder: Path) -> None:
     pq.write_table(evaluation.examples(), folder / EXAMPLES, compression="zstd")
-    (folder / "figures.json").write_text(json.dumps(evaluation.figures(), indent=2), encoding="utf-8")
+    (folder / "figures.json").write_text(
+        json.dumps(evaluation.figures(), indent=2, default=float), encoding="utf-8"
+    )
     pictures = folder / "figures"
     pictures.mkdir()
     for name, figure in figures.all_of(evaluation.measured).items():

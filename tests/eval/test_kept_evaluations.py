@@ -59,14 +59,28 @@ def test_what_no_server_took_is_uploaded_later_and_once(
     [folder] = kept().outbox.waiting()
     shutil.copytree(folder, tmp_path / "copy")
     monkeypatch.setenv("LAKEBED_TRACKING_URI", mlflow_database)
-    assert lakebed("eval", "sync") == 0
+    junk = folder.with_name("junk")
+    junk.mkdir()
+    (junk / MANIFEST).write_text("{}")
+    assert lakebed("eval", "sync") == 1
+    assert "junk: not a kept evaluation" in lakebed.err
     assert "fake:16 on own: MLflow run" in lakebed.out
-    assert kept().outbox.waiting() == []
+    assert kept().outbox.waiting() == [junk]
+    kept().outbox.remove(junk)
     shutil.copytree(tmp_path / "copy", folder)  # as if the process had been killed before it forgot the folder
     assert lakebed("eval", "sync") == 0
     tracking = Tracking(mlflow_database)
     [run] = tracking.finished(EXPERIMENT, {})
     assert set(tracking.artifacts(run.id)) == {"figures", "figures.json", "scores.parquet"}
+
+
+def test_nothing_is_kept_of_a_model_whose_code_no_digest_covers(
+    lakebed: Command, arguments: tuple[str, ...], mlflow_database: str
+) -> None:
+    for _ in range(2):
+        assert lakebed("eval", "--model", "tests.eval.laned_encoder:Laned", *arguments[3:]) == 0
+    assert len(Tracking(mlflow_database).finished(EXPERIMENT, {})) == 2
+    assert all(files == 0 for files, _ in kept().sizes().values())
 
 
 def test_workers_on_ray_print_what_this_process_prints(

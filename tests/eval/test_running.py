@@ -60,7 +60,7 @@ class FirstNumbers:
         shown = vectors["all"][:, 0].astype(np.float64)
         keys = data.parts["all"].keys
         scores = ExampleScores("sum", keys, shown, keys, keys)
-        return TaskResult({"sum": float(shown.sum()) + self.value}, [scores], {"rows": len(keys)})
+        return TaskResult({"sum": float(shown.sum()) + self.value}, [scores], {"rows": np.int64(len(keys))})
 
     def run_with(self, encoder: Encoder, data: Dataset, vectors: Vectors) -> TaskResult:
         again = encode(encoder, data.parts["all"].items).vectors
