@@ -1,27 +1,26 @@
-"""Running a suite on one encoder: each data set is embedded once, then every task of its entry measures it.
+"""Running a suite on one encoder: each data set is embedded once, then the task of its entry measures it.
 
-Pure of MLflow and of printing: `record.py` stores what comes out, the command line shows it.
+Pure of MLflow and of printing: `record.py` stores what comes out, the command line shows it. What is done when is
+in `schedule.py`, where it is done in `workplace.py`.
 """
 
 import hashlib
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
 import pyarrow as pa
 
-from lakebed.eval.brought_vectors import brought_vectors
 from lakebed.eval.datasets import Dataset
 from lakebed.eval.entries import source_of, task_of
-from lakebed.eval.tasks.protocol import EncoderTask, Task, TaskResult, Vectors, at_length, require_finite
-from lakebed.platform.config.suite import Suite
-from lakebed.platform.encoder.protocol import Encoder, check_dimensions, encode
-from lakebed.platform.errors import LakebedError
-
-Progress = Callable[[str, int, int], None]
-"""Called with what is done now, how many data sets are behind, and how many there are."""
+from lakebed.eval.progress import Silent, Watcher
+from lakebed.eval.schedule import Planned, Schedule, Stores
+from lakebed.eval.tasks.protocol import Task, TaskResult, Vectors
+from lakebed.eval.workplace import InProcess, Workplace
+from lakebed.platform.config.suite import Entry, Suite
+from lakebed.platform.encoder.protocol import Encoder, EncoderInfo, check_dimensions
+from lakebed.platform.errors import ConfigError
 
 HALVES: Final = ("even", "odd")
 
@@ -34,13 +33,17 @@ EXAMPLE_SCHEMA = pa.schema(
 
 @dataclass(frozen=True, eq=False)
 class Measured:
-    """One task's result on one data set; the vectors stay for the figures."""
+    """One task's result on one data set; the vectors stay for the figures.
+
+    `kept` says that the result is from an earlier evaluation, which was not finished.
+    """
 
     data: Dataset
     task: Task
     result: TaskResult
     vectors: Vectors = field(repr=False)
     in_halves: bool = False
+    kept: bool = False
 
     @property
     def half(self) -> str:
@@ -52,7 +55,8 @@ class Measured:
 class Evaluation:
     """Everything that one run of a suite found; `seconds` are wall-clock, by phase.
 
-    `notes` say what a user might miss: what was left out, and what was changed in the data.
+    `notes` say what a user might miss: what was left out, and what was changed in the data. `encoded` is how many
+    contents were embedded: the others of `rows` repeat them, or had their vectors on disk.
     """
 
     suite: Suite
@@ -60,6 +64,7 @@ class Evaluation:
     rows: int
     seconds: Mapping[str, float]
     notes: Sequence[str] = ()
+    encoded: int = 0
 
     def figures(self) -> dict[str, float]:
         """Flat numbers: `dataset/task/metric`, and those over all data sets."""
@@ -96,61 +101,115 @@ class Evaluation:
         return pa.concat_tables([table.cast(EXAMPLE_SCHEMA) for table in tables]).unify_dictionaries()
 
     def _costs(self) -> dict[str, float]:
-        costs = {f"cost/{phase}/seconds": seconds for phase, seconds in self.seconds.items()}
-        return {**costs, "cost/embed/rows_per_second": self.rows / max(self.seconds["embed"], 1e-9)}
+        """What this run spent; nothing of a phase whose results were all there before."""
+        costs: dict[str, float] = {}
+        if self.encoded:
+            seconds = self.seconds["embed"]
+            costs["cost/embed/seconds"] = seconds
+            costs["cost/embed/rows_per_second"] = self.encoded / max(seconds, 1e-9)
+        if any(not one.kept for one in self.measured):
+            costs["cost/tasks/seconds"] = self.seconds["tasks"]
+        return costs
 
 
 def evaluate(
-    encoder: Encoder, suite: Suite, *, limit: int | None = None, progress: Progress = lambda *_: None
+    encoder: Encoder, suite: Suite, *, limit: int | None = None, progress: Watcher | None = None
 ) -> Evaluation:
-    """Run a suite; `limit` is the most examples per part, for a quick look. Same input, same scores."""
+    """Run a suite in this process, looking up nothing and keeping nothing. Same input, same scores.
+
+    `limit` is the most examples per part, for a quick look.
+    """
     check_dimensions(encoder.info, suite.dimensions)
-    total = sum(len(source_of(entry).names()) for entry in suite.entries)
-    measured: list[Measured] = []
-    seconds = {"embed": 0.0, "tasks": 0.0}
-    rows = 0
-    for entry in suite.entries:
-        task = task_of(entry)
-        for data in source_of(entry).load(limit):
-            progress(data.name, len(measured), total)
-            started = time.perf_counter()
-            vectors = _embed(encoder, data, suite.dimensions)
-            embedded = time.perf_counter()
-            result = _measure(encoder, task, data, vectors, entry.dimensions)
-            require_finite(result, data, task)
-            measured.append(Measured(data, task, result, vectors, entry.in_halves))
-            seconds["embed"] += embedded - started
-            seconds["tasks"] += time.perf_counter() - embedded
-            rows += data.rows
-    return Evaluation(suite, measured, rows, seconds, tuple(dict.fromkeys(_notes(suite, encoder, measured))))
+    with InProcess(encoder) as place:
+        return evaluate_at(place, suite, plan_of(suite, limit), progress=progress)
 
 
-def _measure(encoder: Encoder, task: Task, data: Dataset, vectors: Vectors, lengths: Sequence[int]) -> TaskResult:
-    """Run the task, and again on shorter vectors: those give numbers only, scores by example are of the whole."""
-    if isinstance(task, EncoderTask):
-        return task.run_with(encoder, data, vectors)
-    result = task.run(data, vectors)
-    metrics = dict(result.metrics)
-    for length in lengths:
-        if all(length < part.shape[1] for part in vectors.values()):
-            cut = {name: encoder.finish(part, length) for name, part in vectors.items()}
-            shorter = task.run(data, cut).metrics
-            metrics |= {at_length(metric, length): value for metric, value in shorter.items()}
-    return replace(result, metrics=metrics)
+@dataclass(frozen=True, eq=False)
+class SuitePart:
+    """A data set of an entry of a suite, read, and the task that measures it."""
+
+    data: Dataset
+    task: Task
+    entry: Entry
 
 
-def _notes(suite: Suite, encoder: Encoder, measured: Sequence[Measured]) -> Iterator[str]:
+def plan_of(suite: Suite, limit: int | None = None) -> list[SuitePart]:
+    """Read every data set of a suite; raises DatasetNotFoundError or ConfigError for one that cannot be had."""
+    return [
+        SuitePart(data, task_of(entry), entry) for entry in suite.entries for data in source_of(entry).load(limit)
+    ]
+
+
+def evaluate_at(
+    place: Workplace,
+    suite: Suite,
+    parts: Sequence[SuitePart],
+    *,
+    keys: Mapping[int, str] | None = None,
+    stores: Stores | None = None,
+    progress: Watcher | None = None,
+) -> Evaluation:
+    """Run a suite at a place of work; `keys` say what the scores of each part depend on, by its position.
+
+    Raises ConfigError when the encoder takes none of the data sets, LakebedError for vectors or scores that are no
+    finite numbers.
+    """
+    check_dimensions(place.info, suite.dimensions)
+    watcher = progress or Silent()
+    taken, left_out = _taken(place, parts)
+    watcher.planned(len(taken), sum(parts[number].data.rows for number in taken))
+    schedule = Schedule(place, stores or Stores(), suite.dimensions, watcher)
+    outcomes = schedule.run(
+        [
+            Planned(
+                parts[number].data, parts[number].task, parts[number].entry.dimensions, (keys or {}).get(number)
+            )
+            for number in taken
+        ]
+    )
+    measured = [
+        Measured(
+            one.planned.data, one.planned.task, one.result, one.vectors, parts[number].entry.in_halves, one.kept
+        )
+        for number, one in zip(taken, outcomes, strict=True)
+    ]
+    rows = sum(one.data.rows for one in measured)
+    seconds = {"embed": schedule.spent.embed, "tasks": schedule.spent.tasks}
+    notes = tuple(dict.fromkeys((*left_out, *_notes(suite, place.info, measured))))
+    return Evaluation(suite, measured, rows, seconds, notes, schedule.spent.rows)
+
+
+def _taken(place: Workplace, parts: Sequence[SuitePart]) -> tuple[list[int], list[str]]:
+    """Positions of the parts whose items the encoder takes, and a note on each other."""
+    taken, notes = [], []
+    for number, part in enumerate(parts):
+        if all(place.takes(one.items) for one in part.data.parts.values()):
+            taken.append(number)
+        else:
+            notes.append(f"{part.data.name}: {part.task.name} left out, {place.info.name} takes texts only")
+    if not taken:
+        raise ConfigError(
+            f"{place.info.name} takes texts only, and no data set of this suite is text alone",
+            hint="choose another suite, such as sts",
+        )
+    return taken, notes
+
+
+def _notes(suite: Suite, info: EncoderInfo, measured: Sequence[Measured]) -> Iterator[str]:
     for entry in suite.entries:
         missing = source_of(entry).missing()
         if missing:
             yield f"{entry.task}: not there and left out: {', '.join(missing)}"
-    native = suite.dimensions or encoder.info.dimensions
+    native = suite.dimensions or info.dimensions
     for length in sorted({length for entry in suite.entries for length in entry.dimensions if length >= native}):
         yield f"vectors have {native} dimensions: no figures at {length}"
     for one in measured:
         yield from (f"{one.data.name}: {remark}" for remark in one.data.remarks)
         if one.data.filled:
             yield f"{one.data.name}: {one.data.filled} missing values were interpolated"
+    kept = sum(one.kept for one in measured)
+    if kept:
+        yield f"{kept} of {len(measured)} results are from an earlier evaluation"
 
 
 def _means(prefix: str, measured: Sequence[Measured]) -> dict[str, float]:
@@ -159,22 +218,6 @@ def _means(prefix: str, measured: Sequence[Measured]) -> dict[str, float]:
         for metric, value in one.result.figures.items():
             values.setdefault(f"{prefix}/{one.task.name}/{metric}", []).append(value)
     return {key: float(np.mean(found)) for key, found in values.items()}
-
-
-def _embed(encoder: Encoder, data: Dataset, dimensions: int | None) -> Vectors:
-    """Embed all parts in one go, so that short and long ones share batches; not what brings vectors."""
-    if (brought := brought_vectors(data, encoder.info, dimensions)) is not None:
-        return brought
-    items = [item for part in data.parts.values() for item in part.items]
-    vectors = encode(encoder, items, dimensions).vectors
-    bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
-    if len(bad):
-        raise LakebedError(
-            f"data set {data.name}: {encoder.info.name} gave {len(bad)} vectors that are not finite numbers",
-            hint="its scores would mean nothing",
-        )
-    ends = np.cumsum([len(part) for part in data.parts.values()])[:-1]
-    return dict(zip(data.parts, np.split(vectors, ends), strict=True))
 
 
 def _example_table(one: Measured) -> pa.Table:

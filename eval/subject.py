@@ -2,13 +2,14 @@
 
 lakebed-embed@2        a model reference, at full length
 lakebed-embed@2#128    the same model, vectors cut to 128 dimensions
+http://host/v1#128     a served model; its digest is what its server says, or a fingerprint of its vectors
 """
 
 from dataclasses import dataclass
 from typing import Final
 
 from lakebed.platform.encoder.load import Model, resolve_model
-from lakebed.platform.errors import ConfigError
+from lakebed.platform.errors import ConfigError, UnreachableError
 from lakebed.platform.registry import ModelVersion, Registry
 
 MODEL_DIGEST: Final = "lakebed.model_digest"
@@ -32,6 +33,11 @@ class Subject:
         return name if self.dimensions is None else f"{name}#{self.dimensions}"
 
     @property
+    def is_identified(self) -> bool:
+        """Whether its digest stands for all that decides its vectors: a user's own class has only its word."""
+        return self.model.kind != "custom"
+
+    @property
     def tags(self) -> dict[str, str]:
         """The tags by which its runs are found again."""
         return {MODEL_DIGEST: self.digest, DIMENSIONS: str(self.dimensions or FULL_LENGTH)}
@@ -46,7 +52,15 @@ def resolve_subject(reference: str, registry: Registry, dimensions: int | None =
         dimensions = int(cut)
     model = resolve_model(name, registry)
     digest = model.digest or model.load().info.digest
-    return Subject(model, digest, dimensions, _registered(model, digest, registry))
+    return Subject(model, digest, dimensions, _registered_if_known(model, digest, registry))
+
+
+def _registered_if_known(model: Model, digest: str, registry: Registry) -> ModelVersion | None:
+    """The registered version; None while no registry answers, for a model that was not looked up there."""
+    try:
+        return _registered(model, digest, registry)
+    except UnreachableError:
+        return None
 
 
 def registered_model(reference: str) -> Model:

@@ -15,6 +15,7 @@
     |   `-- CommitError
     |-- TooManyBadRowsError    more rows were quarantined than the job allows
     |-- UnreachableError       a server, a store or a cluster does not answer
+    |   `-- NotLoggedError     an evaluation is done, and kept on this machine until a server answers
     |-- PortInUseError
     |-- GateError              a model version is not better than the champion; nothing was changed
     `-- JobFailedError         a submitted job ended badly
@@ -116,6 +117,10 @@ class TooManyBadRowsError(LakebedError):
 
 class UnreachableError(LakebedError):
     """A server, a store or a cluster does not answer."""
+
+
+class NotLoggedError(UnreachableError):
+    """An evaluation is done, but no MLflow server answers: its results are kept on this machine."""
 
 
 class PortInUseError(LakebedError):

@@ -39,6 +39,11 @@ class ConsistencyTask:
     name: ClassVar[str] = "consistency"
 
     @property
+    def lasting(self) -> bool:
+        """What a server answers may change without a word."""
+        return self.endpoint is None
+
+    @property
     def headlines(self) -> tuple[str, ...]:
         """How far vectors move at most, and how many neighbours survive a byte a number."""
         return ("alone_cosine_min", "order_cosine_min", "batch_cosine_min", f"int8_top{self.neighbours}")

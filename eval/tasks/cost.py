@@ -29,6 +29,7 @@ class CostTask:
     repeats: int
     alone: int
     name: ClassVar[str] = "cost"
+    lasting: ClassVar[bool] = False
     headlines: ClassVar[tuple[str, ...]] = ()
 
     @property

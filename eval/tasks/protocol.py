@@ -94,6 +94,14 @@ class EncoderTask(Task, Protocol):
         ...
 
 
+def is_lasting(task: Task) -> bool:
+    """Whether a task's scores are the same another day: not those of a machine's speed, or of a server.
+
+    A task whose scores are not has an attribute `lasting` that is False.
+    """
+    return bool(getattr(task, "lasting", True))
+
+
 def at_length(metric: str, dimensions: int) -> str:
     """The name of a metric of vectors cut to some dimensions."""
     return f"{metric}_{dimensions}d"
@@ -101,7 +109,7 @@ def at_length(metric: str, dimensions: int) -> str:
 
 def require_finite(result: TaskResult, data: Dataset, task: Task) -> None:
     """Raise LakebedError naming data set, task and metric when a score is no finite number."""
-    bad = [metric for metric, value in result.figures.items() if not np.isfinite(value)]
+    bad = [name for name, value in {**result.figures, **result.details}.items() if not np.isfinite(value)]
     bad += [one.metric for one in result.examples if not np.isfinite(one.scores).all()]
     if bad:
         raise LakebedError(

@@ -4,6 +4,7 @@
     lakebed-embed@7            version 7 in the registry; @candidate: the version with that alias
     ./models/mine              a model directory; one named NAME@VERSION is that version, as `submit` ships it
     package.module:Class       the user's own encoder class, called without arguments
+    http://host/v1?model=NAME  a model behind a URL: see remote.py
     fake, fake:64              the deterministic fake, with that many dimensions
 
 Resolving is cheap and imports no torch; loading is the expensive step and may happen on another machine.
@@ -45,7 +46,7 @@ class Model:
 
     reference: str
     name: str
-    kind: Literal["artifact", "fake", "custom"]
+    kind: Literal["artifact", "fake", "custom", "remote"]
     target: str
     version: int | None = None
     digest: str | None = None
@@ -57,6 +58,10 @@ class Model:
             return FakeEncoder(int(self.target))
         if self.kind == "custom":
             return _custom(self.target)
+        if self.kind == "remote":
+            from lakebed.platform.encoder.remote import Endpoint, RemoteEncoder
+
+            return RemoteEncoder(Endpoint.of(self.target))
         from lakebed.platform.encoder.multimodal import MultiModalEncoder
 
         folder = self._unpacked() if self.contents is not None else Path(self.target)
@@ -98,6 +103,8 @@ def resolve_model(reference: str, registry: ModelSource | None = None) -> Model:
     """Find what `reference` names; raises ModelNotFoundError, ArtifactError or ConfigError saying what to do."""
     if reference == "fake" or reference.startswith("fake:"):
         return _fake(reference)
+    if is_url(reference):
+        return _remote(reference)
     if names_a_folder(reference):
         return _versioned(_folder(reference, reference))
     if ":" in reference:
@@ -117,8 +124,15 @@ def resolve_model(reference: str, registry: ModelSource | None = None) -> Model:
     )
 
 
+def is_url(reference: str) -> bool:
+    """Whether a reference is the URL of a server."""
+    return reference.startswith(("http://", "https://"))
+
+
 def names_a_folder(reference: str) -> bool:
     """Whether a reference is a path, which means something on one machine only."""
+    if is_url(reference):
+        return False
     return "/" in reference or reference.startswith(".") or bool(reference and Path(reference).is_dir())
 
 
@@ -139,6 +153,13 @@ def _fake(reference: str) -> Model:
         raise ConfigError(f"model {reference!r}: write fake or fake:DIMENSIONS, such as fake:64")
     encoder = FakeEncoder(int(dimensions or 32))
     return Model(reference, "fake", "fake", str(encoder.dimensions), digest=encoder.info.digest)
+
+
+def _remote(reference: str) -> Model:
+    from lakebed.platform.encoder.remote import Endpoint
+
+    url = Endpoint.of(reference).url
+    return Model(url, url, "remote", url)
 
 
 def _folder(reference: str, folder: str) -> Model:

@@ -90,6 +90,15 @@ class ConcurrentEncoder(Encoder, Protocol):
         ...
 
 
+@runtime_checkable
+class ChoosyEncoder(Encoder, Protocol):
+    """An encoder that cannot embed every item, such as a server that knows texts only."""
+
+    def takes(self, item: Item) -> bool:
+        """Whether it can embed this one."""
+        ...
+
+
 def lanes_of(encoder: Encoder) -> int:
     """How many forwards may run at once."""
     return encoder.lanes if isinstance(encoder, ConcurrentEncoder) else 1

@@ -167,7 +167,7 @@ def test_a_server_that_is_away_is_one_line(
     lakebed: Command, free_port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LAKEBED_TRACKING_URI", f"http://127.0.0.1:{free_port}")
-    for arguments in (("eval", "--model", "fake"), ("models",), ("compare", "fake", "fake:8")):
+    for arguments in (("eval",), ("models",), ("compare", "fake", "fake:8")):
         assert lakebed(*arguments) == 4
         assert "no MLflow server answers" in lakebed.err
         assert len(lakebed.err.strip().splitlines()) == 1

@@ -7,7 +7,7 @@ import typer
 from rich.markup import escape
 
 from lakebed import __version__
-from lakebed.cli import console, evaluate, jobs, models, quarantine, serve
+from lakebed.cli import console, evaluate, jobs, kept_evaluations, models, quarantine, serve
 from lakebed.cli.demo import demo
 from lakebed.cli.embed import backfill, embed, submit
 from lakebed.cli.exit_codes import exit_code
@@ -24,7 +24,11 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
 )
-app.command("eval")(evaluate.evaluate)
+evaluation = typer.Typer(invoke_without_command=True)
+evaluation.callback()(evaluate.evaluate)
+evaluation.command("sync")(kept_evaluations.sync)
+evaluation.command("cache")(kept_evaluations.cache)
+app.add_typer(evaluation, name="eval")
 app.command("compare")(evaluate.compare)
 app.command("models")(models.models)
 app.command("register")(models.register)

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
 
     from lakebed.eval.compare import Comparison, Difference
     from lakebed.eval.record import Recorded
-    from lakebed.eval.run import Evaluation, Progress
+    from lakebed.eval.run import Evaluation
     from lakebed.eval.subject import Subject
     from lakebed.platform.registry import Registry
     from lakebed.platform.tracking import Tracking
@@ -39,8 +38,9 @@ _FEW = 4
 
 
 def evaluate(
+    context: typer.Context,
     model: str = typer.Option(
-        DEFAULT_MODEL, "--model", "-m", help="Model reference: NAME@VERSION, ./folder, MODEL#128, …"
+        DEFAULT_MODEL, "--model", "-m", help="NAME@VERSION, ./folder, MODEL#128, http://HOST/v1?model=NAME, …"
     ),
     suite: str = typer.Option("smoke", "--suite", "-s", help=SUITE_HELP),
     data: Path | None = typer.Option(None, "--data", help=DATA_HELP),
@@ -50,10 +50,17 @@ def evaluate(
     limit: int | None = typer.Option(None, min=1, help="At most so many examples per part: a quick look."),
     device: str = typer.Option("auto", help="auto, cpu or cuda."),
     json_file: Path | None = typer.Option(None, "--json", help="Write every figure to this file."),
+    workers: int | None = typer.Option(None, min=1, help="Encode and measure with so many workers, on Ray."),
+    address: str | None = typer.Option(None, "--address", help="Ray cluster to do it on: auto, or HOST:PORT."),
+    no_cache: bool = typer.Option(False, "--no-cache", help="Neither use nor keep vectors and results on disk."),
+    again: bool = typer.Option(False, "--again", help="Measure anew what was measured before; vectors are kept."),
 ) -> None:
     """Measure a model by a suite, log it in MLflow, and print its scores."""
+    if context.invoked_subcommand:
+        return
     from lakebed.eval.catalogue import find_suite
-    from lakebed.eval.record import evaluate_and_record
+    from lakebed.eval.progress import watching
+    from lakebed.eval.record import Running, evaluate_and_record
     from lakebed.eval.subject import resolve_subject
 
     chosen = find_suite(suite).with_options(
@@ -61,7 +68,7 @@ def evaluate(
     )
     registry, tracking = stores()
     subject = resolve_subject(model, registry, chosen.dimensions)
-    with _progress() as progress:
+    with watching(console.err) as progress:
         recorded = evaluate_and_record(
             subject,
             chosen.model_copy(update={"dimensions": subject.dimensions}),
@@ -72,14 +79,31 @@ def evaluate(
             limit=limit,
             whole=not (only or exclude),
             progress=progress,
+            running=Running(workers, address, cache=not no_cache, again=again),
         )
     for table in _score_tables(subject, recorded):
         console.out.print(table)
     for note in recorded.evaluation.notes:
         console.err.print(f"note: {note}", markup=False)
-    console.err.print(f"MLflow run {recorded.run_id}; {_versioned(subject)}")
     if json_file:
-        write_figures(json_file, recorded.evaluation.figures())
+        write_figures(json_file, recorded.figures)
+    _say_where(subject, recorded)
+
+
+def _say_where(subject: "Subject", recorded: "Recorded") -> None:
+    """Name the run; raises NotLoggedError, which has an exit code of its own, when there is none yet."""
+    from lakebed.platform.errors import NotLoggedError
+
+    if recorded.waits_in:
+        raise NotLoggedError(
+            f"no MLflow server answers: the evaluation is kept in {recorded.waits_in}",
+            hint="`lakebed eval sync` uploads it when one does",
+        )
+    if recorded.earlier:
+        when = f"{recorded.earlier.started:%Y-%m-%d %H:%M} UTC"
+        console.err.print(f"already measured in run {recorded.run_id} of {when}, costs too; --again measures anew")
+        return
+    console.err.print(f"MLflow run {recorded.run_id}; {_versioned(subject)}")
 
 
 def compare(
@@ -155,7 +179,7 @@ def _score_tables(subject: "Subject", recorded: "Recorded") -> "Iterator[Table]"
     from rich.table import Table
 
     evaluation = recorded.evaluation
-    figures = evaluation.figures()
+    figures = recorded.figures
     for task in dict.fromkeys(one.task.name for one in evaluation.measured):
         measured = [one for one in evaluation.measured if one.task.name == task]
         first = measured[0]
@@ -217,17 +241,3 @@ def _device(name: str) -> Device:
     if name not in ("auto", "cpu", "cuda"):
         raise typer.BadParameter(f"{name!r}: choose auto, cpu or cuda", param_hint="--device")
     return name  # type: ignore[return-value]  # just checked, which the type checker cannot follow
-
-
-@contextmanager
-def _progress() -> "Iterator[Progress]":
-    """A bar in a terminal, a line per data set elsewhere."""
-    if not console.err.is_terminal:
-        yield lambda name, done, total: console.err.print(f"[{done + 1}/{total}] {name}", markup=False)
-        return
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console.err, transient=True) as bar:
-        job = bar.add_task("loading the model", total=None)
-        yield lambda name, done, total: bar.update(job, description=name, completed=done, total=total)
