@@ -1,7 +1,8 @@
 """Tests over data sets, one number each: is a model better on data sets in general, not only on these examples?
 
-Wilcoxon's signed ranks for two models, Friedman's test and pairwise Wilcoxon for more, Holm's correction for asking
-several times (Demsar 2006, JMLR 7; Benavoli, Corani and Mangili 2016, JMLR 17). Knows no models and no metrics.
+Wilcoxon's signed ranks for two models, Friedman's test and pairwise Wilcoxon for more, Holm's correction for
+asking several times (Demsar 2006, JMLR 7; Benavoli, Corani and Mangili 2016, JMLR 17). Knows no models and no
+metrics.
 """
 
 from collections.abc import Mapping, Sequence
@@ -36,7 +37,7 @@ def wilcoxon_p(differences: FloatArray) -> float | None:
 
 
 def holm(p_values: Mapping[_Key, float]) -> dict[_Key, float]:
-    """Adjusted p-values, each valid however many were asked (Holm 1979): the smallest times their number, and so on."""
+    """Adjusted p-values, valid however many were asked (Holm 1979): the smallest times their number, and so on."""
     adjusted: dict[_Key, float] = {}
     highest = 0.0
     for rank, (key, p) in enumerate(sorted(p_values.items(), key=lambda item: item[1])):

@@ -1,8 +1,8 @@
 """How sure a difference is: paired bootstrap intervals and sign-flip p-values. Knows no models and no metrics.
 
-Every number comes from the paired differences of one data set or of several. A resample of few distinct differences
-(right and wrong answers give three) is drawn as how often each occurs, which costs the same for ten examples and for
-a million; others are drawn one by one, on all processors, with the same result on any number of them.
+Every number comes from the paired differences of one data set or of several. A resample of few distinct
+differences (right and wrong answers give three) is drawn as how often each occurs, which costs the same for ten
+examples and for a million; others are drawn one by one, on all processors, with the same result on any number.
 """
 
 import os
@@ -116,8 +116,8 @@ def p_value(samples: Sequence[Sample]) -> float | None:
     """Two-sided p-value of the paired sign-flip permutation test that the mean over data sets is zero.
 
     Exact for one data set when all differences that are not zero have one size (McNemar's exact test), or when
-    there are no more assignments of signs than draws; otherwise by Monte Carlo with (hits + 1) / (draws + 1) (Phipson
-    and Smyth 2010, doi 10.2202/1544-6115.1585), so it is never 0. None for fewer than two examples.
+    there are no more assignments of signs than draws; otherwise by Monte Carlo with (hits + 1) / (draws + 1)
+    (Phipson and Smyth 2010, doi 10.2202/1544-6115.1585), so it is never 0. None for fewer than two examples.
     """
     if all(len(sample.differences) < 2 for sample in samples):
         return None

@@ -171,7 +171,7 @@ def test_the_first_version_is_promoted_without_a_champion(
     first = version(registry, tmp_path / "one", 1.0)
     assert champion_of("tiny", registry) is None
     decision = decide(first, None, tracking, suite=None, figure=None)
-    promote(registered(first), decision.reason, registry)
+    promote(registered(first), decision, registry)
     champion = champion_of("tiny", registry)
     assert champion is not None
     assert (champion.version, decision.holds) == (1, True)
