@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from aeon.benchmarking.stats import check_friedman
+from scipy import stats
 from scipy.stats import rankdata
 
 from lakebed.eval import across_datasets as across
@@ -19,6 +20,16 @@ def test_wilcoxon_of_six_gains_is_the_share_of_two_of_all_signs() -> None:
 def test_wilcoxon_by_hand_with_one_loss() -> None:
     # Ranks 1 to 5, the smallest negative: W- is 1, reached by 2 of 32 assignments; two-sided 4 of 32.
     assert across.wilcoxon_p(np.array([-0.1, 0.2, 0.3, 0.4, 0.5])) == pytest.approx(4 / 32)
+
+
+@pytest.mark.parametrize(
+    ("differences", "method"),
+    [([0.1, 0.1, -0.2, 0.3, 0.0, 0.4], stats.PermutationMethod()), ([0.3, -0.1, 0.4, 0.25, 0.5], "exact")]
+    + [(list(np.linspace(-0.3, 0.71, 20)), "exact"), ([0.1, 0.0, *np.linspace(-0.2, 0.5, 20)], "asymptotic")],
+)
+def test_wilcoxon_is_scipys(differences: list[float], method: object) -> None:
+    expected = stats.wilcoxon(np.round(differences, 12), zero_method="pratt", method=method).pvalue
+    assert across.wilcoxon_p(np.array(differences)) == pytest.approx(expected, abs=1e-9)
 
 
 def test_wilcoxon_without_any_difference_or_with_one_data_set() -> None:

@@ -1,4 +1,4 @@
-"""`lakebed models`, `register` and `promote`: the versions of a model, and which one is served."""
+"""`lakebed models` and `register`: the versions of a model."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from lakebed.cli import console
-from lakebed.cli.evaluate import comparison_table, stores
-from lakebed.platform.errors import GateError
+from lakebed.cli.evaluate import stores
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -52,38 +51,6 @@ def register(
     version = registry.register(Path(found.target), name or found.name, alias=alias)
     mirror(version, tracking, registry)
     console.out.print(f"{version.reference}, digest {version.digest[:12]}{_aliases(version)}")
-
-
-def promote(
-    model: str = typer.Argument(help="The version to serve from now on: NAME@VERSION or NAME@ALIAS."),
-    suite: str | None = typer.Option(None, "--suite", "-s", help="Suite; by default the newest both were run on."),
-    figure: str | None = typer.Option(None, "--figure", help="Deciding figure, such as mean/classification/…"),
-    force: bool = typer.Option(False, "--force", help="Promote whatever the figures say."),
-) -> None:
-    """Make a version the champion if it is better than the champion, and say why."""
-    from lakebed.eval import promote as gate
-    from lakebed.eval.subject import resolve_subject
-
-    registry, tracking = stores()
-    candidate = resolve_subject(model, registry)
-    version = gate.registered(candidate)
-    current = gate.champion_of(version.name, registry)
-    if current and current.version == version.version:
-        console.out.print(f"{version.reference} is the champion already")
-        return
-    if force:
-        decision = gate.Decision(True, "forced")
-    else:
-        champion = resolve_subject(current.reference, registry) if current else None
-        decision = gate.decide(candidate, champion, tracking, suite=suite, figure=figure)
-    if decision.comparison:
-        console.out.print(comparison_table(decision.comparison))
-    if not decision.holds:
-        raise GateError(
-            f"{version.reference} is not promoted: {decision.reason}", hint="--force promotes it all the same"
-        )
-    gate.promote(version, decision.reason, registry)
-    console.out.print(f"{version.reference} is the champion: {decision.reason}")
 
 
 def _version_table(versions: "list[ModelVersion]") -> "Table":

@@ -1,0 +1,5 @@
+"""`lakebed drift`: whether the vectors of a table have changed between two of its versions."""
+
+
+def drift() -> None:
+    """Placeholder until below."""
