@@ -29,8 +29,8 @@ _Key = TypeVar("_Key")
 def wilcoxon_p(differences: FloatArray) -> float | None:
     """Two-sided p-value of Wilcoxon's signed-rank test; ties share their ranks, zeros take ranks (Pratt 1959).
 
-    Exact for up to 13 data sets, or 50 without ties, else by the normal approximation. None for fewer than two data
-    sets. With five or fewer it cannot fall below 0.05, however large the differences.
+    Exact for up to 13 data sets, or 50 without ties, else by the normal approximation. None for fewer than two
+    data sets. With five or fewer it cannot fall below 0.05, however large the differences.
     """
     from scipy.stats import rankdata, wilcoxon
 
@@ -94,9 +94,8 @@ def critical_difference(scores: FloatArray, labels: Sequence[str], *, lower_is_b
     from aeon.visualisation import plot_critical_difference
     from matplotlib import pyplot
 
-    drawn, _ = plot_critical_difference(
-        scores, list(labels), lower_better=lower_is_better, alpha=ALPHA, textspace=0.6
-    )
+    drawn, axes = plot_critical_difference(scores, list(labels), lower_better=lower_is_better, alpha=ALPHA)
     pyplot.close(drawn)  # it is ours now: pyplot would keep it for ever
+    axes.lines[0].remove()  # white, to set the limits: seen on a dark page
     figure: Figure = drawn
     return figure

@@ -27,7 +27,7 @@ _LONGEST: Final = 28
 
 @dataclass(frozen=True)
 class Series:
-    """One model's values over the places of a chart; None where it has none. `bounds` are intervals around them."""
+    """One model's values over the places of a chart; None where it has none. `bounds` are their intervals."""
 
     letter: str
     label: str
@@ -36,7 +36,7 @@ class Series:
 
 
 def interval_bar(delta: float, low: float | None, high: float | None, limit: float, *, good: str) -> Markup:
-    """A difference with its interval on a scale from -limit to limit, zero in the middle; `good` is a CSS class."""
+    """A difference with its interval on a scale from -limit to limit, zero amid; `good` is a CSS class."""
     middle = _BAR_WIDTH / 2
     scale = (middle - 6) / (limit or 1)
 

@@ -1,7 +1,7 @@
 """Comparing two measured models: differences per data set and metric, each with a paired interval and a p-value.
 
-Reads what runs logged, computes nothing anew. Which runs are comparable is decided in `matching.py`; several models
-side by side are ranked in `ranking.py`.
+Reads what runs logged, computes nothing anew. Which runs are comparable is decided in `matching.py`; several
+models side by side are ranked in `ranking.py`.
 """
 
 import json

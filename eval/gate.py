@@ -88,7 +88,9 @@ def judge(
         raise ConfigError(f"suite {comparison.suite} has no headline to decide on", hint="name one with --figure")
     primary = find_figure(comparison, figure or qualities[0])
     if is_cost(primary.key):
-        raise ConfigError(f"{primary.key} is a cost, and no version is better for it alone", hint="guard it instead")
+        raise ConfigError(
+            f"{primary.key} is a cost, and no version is better for it alone", hint="guard it instead"
+        )
     guarded = guards or [Guard(key) for key in qualities if key != primary.key]
     return Verdict((_primary(primary, comparison, margin), *(_guarded(guard, comparison) for guard in guarded)))
 
@@ -104,7 +106,9 @@ def find_figure(comparison: Comparison, name: str) -> Difference:
             return one
     found = [one for one in (*comparison.means, *costs) if one.key.endswith(f"/{name}")]
     if len(found) > 1:
-        raise ConfigError(f"figure {name!r} may be {' or '.join(one.key for one in found)}", hint="write all of it")
+        raise ConfigError(
+            f"figure {name!r} may be {' or '.join(one.key for one in found)}", hint="write all of it"
+        )
     return found[0] if found else comparison.mean(name)
 
 
@@ -132,7 +136,9 @@ def _primary(one: Difference, comparison: Comparison, margin: float) -> Check:
         return Check(False, f"{said}; but it has no interval, so nothing says that it is no luck")
     if one.gain_bounds[0] > margin:
         return Check(True, said)
-    return Check(False, f"{said}; but the lower bound of the gain, {one.gain_bounds[0]:+.4f}, is not above {margin:g}")
+    return Check(
+        False, f"{said}; but the lower bound of the gain, {one.gain_bounds[0]:+.4f}, is not above {margin:g}"
+    )
 
 
 def _guarded(guard: Guard, comparison: Comparison) -> Check:
@@ -142,19 +148,20 @@ def _guarded(guard: Guard, comparison: Comparison) -> Check:
     bounds = one.gain_bounds
     if bounds is None:
         allowed = UNMEASURED_TOLERANCE if guard.tolerance is None else guard.tolerance
-        return Check(one.gain >= -allowed, f"{in_short(one)}, without an interval, may fall by {allowed:g} at most")
+        return Check(
+            one.gain >= -allowed, f"{in_short(one)}, without an interval, may fall by {allowed:g} at most"
+        )
     if guard.tolerance is None:
         return Check(bounds[1] >= 0, f"{in_short(one)} is surely worse")
-    return Check(
-        bounds[0] >= -guard.tolerance, f"{in_short(one)} may be a fall by more than {guard.tolerance:g}"
-    )
+    return Check(bounds[0] >= -guard.tolerance, f"{in_short(one)} may be a fall by more than {guard.tolerance:g}")
 
 
 def _guarded_cost(one: Difference, guard: Guard, comparison: Comparison) -> Check:
     """By how much B costs more, as a ratio; figures of two machines say nothing of two models."""
     if guard.tolerance is None:
         raise ConfigError(
-            f"guard {guard.figure!r}: a cost needs a tolerance", hint=f"{guard.figure}:0.1 allows ten per cent more"
+            f"guard {guard.figure!r}: a cost needs a tolerance",
+            hint=f"{guard.figure}:0.1 allows ten per cent more",
         )
     a, b = (tuple(run.params.get(key) for key in _MACHINE) for run in comparison.runs)
     if a != b:

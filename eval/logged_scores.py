@@ -3,7 +3,7 @@
 Knows the columns of the table that `lakebed eval` stores; computes nothing.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -68,7 +68,9 @@ def read_scores(
         )
     ]
     wanted = {key for key in set(keys) if _is_wanted(key, datasets, only)}
-    names, codes = np.unique(np.array(keys, dtype=object), return_inverse=True) if keys else ([], np.array([], int))
+    names, codes = (
+        np.unique(np.array(keys, dtype=object), return_inverse=True) if keys else ([], np.array([], int))
+    )
     found = {}
     for code, key in enumerate(names):
         if key in wanted:

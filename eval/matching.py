@@ -55,7 +55,9 @@ def _newest(subjects: Sequence[Subject], runs: Sequence[Sequence[RunRecord]]) ->
             if all(key in found for found in newest[1:]):
                 return [first, *(found[key] for found in newest[1:])]
     suites = [sorted({run.tags[SUITE] for run in found}) for found in runs]
-    said = ", ".join(f"{subject.label} on {', '.join(names)}" for subject, names in zip(subjects, suites, strict=True))
+    said = ", ".join(
+        f"{subject.label} on {', '.join(names)}" for subject, names in zip(subjects, suites, strict=True)
+    )
     raise NotFoundError(
         f"evaluated were {said}: nothing in common",
         hint=f"run `lakebed eval --model {subjects[-1].label} --suite {suites[0][0].partition('/')[0]}`",

@@ -1,7 +1,7 @@
 """Making a version the champion, the one that is served, and going back to an earlier one.
 
-The gate decides (`gate.py`); here the alias is moved, and what was done and why is written down: on the version, and
-as the history of champions of the model's name. The history is written so that a process that dies between two
+The gate decides (`gate.py`); here the alias is moved, and what was done and why is written down: on the version,
+and as the history of champions of the model's name. The history is written so that a process that dies between two
 writes leaves one from which `rollback` still finds the champion before.
 """
 
@@ -75,7 +75,7 @@ def decide(
 
 
 def promote(candidate: ModelVersion, decision: Decision, registry: Registry) -> None:
-    """Point the champion's alias at the version; the reason, the runs and the champion before are on it by then."""
+    """Point the champion's alias at the version; reason, runs and the champion before are on it by then."""
     current = champion_of(candidate.name, registry)
     before = {PREVIOUS: str(current.version)} if current else {}
     tags = {PROMOTED: decision.reason, PROMOTED_AT: _now(), **decision.evidence, **before}
@@ -99,8 +99,8 @@ class Rollback:
 def plan_rollback(name: str, registry: Registry, to: int | None = None) -> Rollback:
     """Find the champion before the present one, or `to`, which must have been champion.
 
-    Versions that were deleted are passed over. Raises ModelNotFoundError for an unknown name, NotFoundError when no
-    earlier champion is known, ConfigError when `to` never was one or is the present one.
+    Versions that were deleted are passed over. Raises ModelNotFoundError for an unknown name, NotFoundError when
+    no earlier champion is known, ConfigError when `to` never was one or is the present one.
     """
     versions = {version.version: version for version in registry.versions(name)}
     current = next((version for version in versions.values() if CHAMPION in version.aliases), None)
@@ -125,7 +125,7 @@ def _back_to(to: int, past: Sequence[int], current: ModelVersion) -> list[int]:
     if to not in past:
         raise ConfigError(
             f"{current.name}@{to} was not champion before {current.reference}",
-            hint=f"earlier ones are {', '.join(map(str, dict.fromkeys(past))) or 'none'}; to go elsewhere, promote",
+            hint=f"earlier ones are {', '.join(map(str, dict.fromkeys(past))) or 'none'}; else promote it",
         )
     last = len(past) - 1 - list(reversed(past)).index(to)
     return list(past[: last + 1])

@@ -102,7 +102,9 @@ class Ranking:
         for pair, one in means.items():
             p = by_examples.get(pair)
             sure = p is not None and p < ALPHA
-            found[pair] = Verdict(p, by_datasets.get(pair), (pair[1] if one.gain > 0 else pair[0]) if sure else None)
+            found[pair] = Verdict(
+                p, by_datasets.get(pair), (pair[1] if one.gain > 0 else pair[0]) if sure else None
+            )
         return found
 
     def figures(self) -> dict[str, float]:

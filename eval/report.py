@@ -1,7 +1,7 @@
 """The report of a comparison: one HTML file without scripts that needs nothing from anywhere.
 
-Turns a comparison of two models, or a ranking of more, into what `templates/report.html` shows. Jinja escapes every
-text: names of data sets, labels and examples are whatever users have.
+Turns a comparison of two models, or a ranking of more, into what `templates/report.html` shows. Jinja escapes
+every text: names of data sets, labels and examples are whatever users have.
 """
 
 import json
@@ -158,7 +158,9 @@ def _machine(run: RunRecord) -> str:
     known = {key.removeprefix(_MACHINE): value for key, value in run.params.items() if key.startswith(_MACHINE)}
     if not known:
         return "unknown"
-    said = f"{known.get('processor', 'unknown')}, {known.get('cores', '?')} cores, {known.get('memory_gib', '?')} GiB"
+    said = (
+        f"{known.get('processor', 'unknown')}, {known.get('cores', '?')} cores, {known.get('memory_gib', '?')} GiB"
+    )
     return f"{said}; torch {known.get('torch', '?')}"
 
 
@@ -220,11 +222,13 @@ def _diagram(ranking: Ranking, key: str) -> Markup | None:
     """The critical-difference diagram, for two data sets and more that do not all tie."""
     if ranking.friedman_p(key) is None:
         return None
-    figure = critical_difference(
-        ranking.scores(key), list(ranking.letters), lower_is_better=lower_is_better(key)
+    figure = critical_difference(ranking.scores(key), list(ranking.letters), lower_is_better=lower_is_better(key))
+    ranks = ", ".join(
+        f"{letter} {rank:.2f}" for letter, rank in zip(ranking.letters, ranking.ranks(key), strict=True)
     )
-    ranks = ", ".join(f"{letter} {rank:.2f}" for letter, rank in zip(ranking.letters, ranking.ranks(key), strict=True))
-    return charts.from_figure(figure, f"Critical-difference diagram of {key.removeprefix(MEAN)}: mean ranks {ranks}")
+    return charts.from_figure(
+        figure, f"Critical-difference diagram of {key.removeprefix(MEAN)}: mean ranks {ranks}"
+    )
 
 
 def _bar(one: Difference, limit: float) -> Markup:
@@ -245,11 +249,11 @@ def _limit(differences: Sequence[Difference]) -> float:
 
 
 def _changed(pair: _Pair, key: str) -> dict[str, Any] | None:
-    """The examples behind a headline whose scores differ most, over all data sets."""
+    """The examples behind a headline whose scores differ most; of equal ones, some of every data set."""
     found = []
     for one in pair.comparison.behind(key):
         paired = pair.comparison.paired.get(one.key)
-        for at in paired.most_changed(_CHANGED) if paired else ():
+        for place, at in enumerate(paired.most_changed(_CHANGED) if paired else ()):
             assert paired is not None
             row = {
                 "dataset": one.dataset,
@@ -261,10 +265,10 @@ def _changed(pair: _Pair, key: str) -> dict[str, Any] | None:
                 "a": float(paired.a[at]),
                 "b": float(paired.b[at]),
             }
-            found.append((-abs(float(paired.differences[at])), len(found), row))
+            found.append((-abs(float(paired.differences[at])), place, len(found), row))
     if not found:
         return None
-    rows = [row for _, _, row in sorted(found)[:_CHANGED]]
+    rows = [row for *_, row in sorted(found, key=lambda entry: entry[:3])[:_CHANGED]]
     return {"name": key.removeprefix(MEAN), "a": pair.a, "b": pair.b, "rows": rows}
 
 
@@ -280,9 +284,7 @@ def _curves(pairs: Sequence[_Pair]) -> list[dict[str, Any]]:
     for key, cuts in lengths.items():
         places = [*sorted(cuts)]
         series = [
-            charts.Series(
-                letter, letter, [*(values.get(f"{key}_{cut}d") for cut in places), values.get(key)]
-            )
+            charts.Series(letter, letter, [*(values.get(f"{key}_{cut}d") for cut in places), values.get(key)])
             for letter, values in means.items()
         ]
         names = [*map(str, places), "full"]
@@ -326,7 +328,8 @@ def _costs(runs: Sequence[RunRecord]) -> list[dict[str, Any]]:
 def _data(runs: Sequence[RunRecord]) -> list[dict[str, Any]]:
     names = sorted({key for run in runs for key in run.params if key.startswith(DATA_PARAM)})
     return [
-        {"name": name.removeprefix(DATA_PARAM), "digests": [run.params.get(name) for run in runs]} for name in names
+        {"name": name.removeprefix(DATA_PARAM), "digests": [run.params.get(name) for run in runs]}
+        for name in names
     ]
 
 

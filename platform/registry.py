@@ -126,7 +126,9 @@ class Registry:
 
     def name_tags(self, name: str) -> dict[str, str]:
         """Tags of a name, which belong to none of its versions; raises ModelNotFoundError for an unknown name."""
-        found = None if self._store.is_empty else self._store.find(lambda client: client.get_registered_model(name))
+        found = (
+            None if self._store.is_empty else self._store.find(lambda client: client.get_registered_model(name))
+        )
         if found is None:
             raise self._unknown_name(name)
         return dict(found.tags)

@@ -1,4 +1,4 @@
-"""Comparisons of models that never were: runs and scores by example as `lakebed eval` logs them, made in memory."""
+"""Comparisons of models that never were: runs and scores by example as `lakebed eval` logs them, in memory."""
 
 import json
 from collections.abc import Sequence
@@ -46,7 +46,9 @@ def logged(scores: FloatArray, label: str = "class") -> LoggedScores:
     return LoggedScores(names, scores, [f"{label} a"] * len(scores), said, texts)
 
 
-def run_of(letter: str, scores: dict[str, FloatArray], accuracy: float) -> tuple[RunRecord, dict[str, LoggedScores]]:
+def run_of(
+    letter: str, scores: dict[str, FloatArray], accuracy: float
+) -> tuple[RunRecord, dict[str, LoggedScores]]:
     """A run and its scores by example, with every kind of figure that a report shows."""
     found, metrics = {}, {}
     for number, metric in enumerate(METRICS):
@@ -88,7 +90,9 @@ def ranking(accuracies: Sequence[float], *, sets: int = 12, hostile: bool = Fals
     labels = [f"lakebed-embed@{number}" for number, _ in enumerate(made, start=1)]
     if hostile:
         labels[0] = HOSTILE
-    matched = Matched("tiny", tuple(run for run, _ in made), frozenset(names), ("Other: in one run only, left out",))
+    matched = Matched(
+        "tiny", tuple(run for run, _ in made), frozenset(names), ("Other: in one run only, left out",)
+    )
     pairs = {
         (one, other): compared(
             (labels[one], labels[other]), matched, (one, other), made[one][1], made[other][1], draws=draws

@@ -24,8 +24,12 @@ def test_wilcoxon_by_hand_with_one_loss() -> None:
 
 @pytest.mark.parametrize(
     ("differences", "method"),
-    [([0.1, 0.1, -0.2, 0.3, 0.0, 0.4], stats.PermutationMethod()), ([0.3, -0.1, 0.4, 0.25, 0.5], "exact")]
-    + [(list(np.linspace(-0.3, 0.71, 20)), "exact"), ([0.1, 0.0, *np.linspace(-0.2, 0.5, 20)], "asymptotic")],
+    [
+        ([0.1, 0.1, -0.2, 0.3, 0.0, 0.4], stats.PermutationMethod()),
+        ([0.3, -0.1, 0.4, 0.25, 0.5], "exact"),
+        (np.linspace(-0.3, 0.71, 20).tolist(), "exact"),
+        ([0.1, 0.0, *np.linspace(-0.2, 0.5, 20)], "asymptotic"),
+    ],
 )
 def test_wilcoxon_is_scipys(differences: list[float], method: object) -> None:
     expected = stats.wilcoxon(np.round(differences, 12), zero_method="pratt", method=method).pvalue
@@ -69,4 +73,5 @@ def test_the_diagram_shows_mean_ranks_and_stays_in_no_global_state() -> None:
     figure = across.critical_difference(SCORES, ["A", "B", "C"])
     shown = {text.get_text() for text in figure.axes[0].texts}
     assert {"A", "B", "C", "1.0000"} <= shown
+    assert "w" not in [line.get_color() for line in figure.axes[0].lines]
     assert figure.number not in pyplot.get_fignums()

@@ -85,7 +85,10 @@ def ranking_tables(result: "Ranking", *, every: bool = False) -> "Iterator[Table
     keys = result.metrics if every else [key for key in result.metrics if key in result.headlines]
     named = "\n".join(f"{letter}: {label}" for letter, label in zip(result.letters, result.labels, strict=True))
     means = Table(
-        title=escape(f"{named}\nsuite: {result.suite}"), title_justify="left", caption="* best", caption_justify="left"
+        title=escape(f"{named}\nsuite: {result.suite}"),
+        title_justify="left",
+        caption="* best",
+        caption_justify="left",
     )
     for column in ("mean", *result.letters, "Friedman p"):
         means.add_column(column, justify="left" if column == "mean" else "right", no_wrap=column != "mean")
