@@ -28,7 +28,11 @@ def match(subjects: Sequence[Subject], tracking: Tracking, suite: str | None = N
 
     Raises NotFoundError when one was not evaluated, ConfigError when the runs cannot be compared.
     """
-    runs = _newest(subjects, [_runs(subject, tracking, suite) for subject in subjects])
+    return align(_newest(subjects, [_runs(subject, tracking, suite) for subject in subjects]))
+
+
+def align(runs: Sequence[RunRecord]) -> Matched:
+    """What these runs of one suite share; raises ConfigError for different probes or no common data set."""
     _check_probes(runs)
     datasets, notes = _shared_datasets(runs)
     return Matched(runs[0].tags[SUITE], tuple(runs), frozenset(datasets), tuple(notes))

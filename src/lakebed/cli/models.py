@@ -11,17 +11,27 @@ from lakebed.cli.evaluate import stores
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from lakebed.platform.registry import ModelVersion
+    from lakebed.platform.registry import ModelVersion, Registry
+    from lakebed.platform.tracking import Tracking
 
 
 def models(
     name: str | None = typer.Argument(None, help="Only this model's versions."),
+    suite: str = typer.Option("smoke", "--suite", "-s", help="With --html: the suite that is charted."),
+    html_file: Path | None = typer.Option(
+        None,
+        "--html",
+        help="Chart the headline scores of all versions of NAME, against the champion, to this file.",
+    ),
 ) -> None:
     """List registered versions with alias, digest, age and headline scores."""
     from lakebed.platform.encoder.artifact import read_artifact
     from lakebed.platform.encoder.load import DEFAULT_MODEL, packaged_model
 
-    registry, _ = stores()
+    registry, tracking = stores()
+    if html_file:
+        _chart(name, suite, html_file, registry, tracking)
+        return
     names = [name] if name else registry.names()
     versions = [version for one in names for version in registry.versions(one)]
     if versions:
@@ -51,6 +61,19 @@ def register(
     version = registry.register(Path(found.target), name or found.name, alias=alias)
     mirror(version, tracking, registry)
     console.out.print(f"{version.reference}, digest {version.digest[:12]}{_aliases(version)}")
+
+
+def _chart(name: str | None, suite: str, path: Path, registry: "Registry", tracking: "Tracking") -> None:
+    from lakebed.eval.report import write_html
+    from lakebed.eval.versions import history_report, version_history
+
+    if name is None:
+        raise typer.BadParameter("a chart is of one model: name it", param_hint="NAME")
+    history = version_history(name, registry.versions(name), tracking, suite)
+    for note in history.notes:
+        console.err.print(f"note: {note}", markup=False)
+    write_html(path, history_report(history))
+    console.out.print(f"{len(history.measured)} versions of {name} on {history.suite} in {path}", markup=False)
 
 
 def _version_table(versions: "list[ModelVersion]") -> "Table":
