@@ -152,8 +152,8 @@ def _vectors(column: pa.ChunkedArray, where: str) -> npt.NDArray[np.float32]:
     lengths = pc.unique(pc.list_value_length(column)).to_pylist()
     if len(lengths) != 1:
         raise ConfigError(f"{where}: vectors of {len(lengths)} different lengths")
-    values = pc.list_flatten(column).to_numpy().astype(np.float32)
-    vectors = values.reshape(len(column), lengths[0])
+    values = pc.list_flatten(column).to_numpy()
+    vectors: npt.NDArray[np.float32] = values.astype(np.float32).reshape(len(column), lengths[0])
     if not np.isfinite(vectors).all():
         raise TableError(
             f"{where}: a vector holds values that are not finite numbers", hint="embed the table again"
@@ -163,9 +163,10 @@ def _vectors(column: pa.ChunkedArray, where: str) -> npt.NDArray[np.float32]:
 
 def _hashes(vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.uint64]:
     """64 bits per vector, equal for equal ones (multiply-shift with fixed odd numbers; 0 and -0 are one)."""
-    words = np.ascontiguousarray(vectors + np.float32(0)).view(np.uint32).astype(np.uint64)
+    words: npt.NDArray[np.uint64] = np.ascontiguousarray(vectors + np.float32(0)).view(np.uint32).astype(np.uint64)
     generator = np.random.default_rng(_FIXED_HASH)
-    factors = generator.integers(0, 2**63, vectors.shape[1], dtype=np.uint64) * np.uint64(2) + np.uint64(1)
+    drawn: npt.NDArray[np.uint64] = generator.integers(0, 2**63, vectors.shape[1], dtype=np.uint64)
+    factors = drawn * np.uint64(2) + np.uint64(1)
     mixed = (words + np.uint64(1)) * factors
     mixed ^= mixed >> np.uint64(32)
-    return np.asarray((mixed * factors[::-1]).sum(axis=1, dtype=np.uint64))
+    return np.asarray((mixed * np.flip(factors)).sum(axis=1, dtype=np.uint64))

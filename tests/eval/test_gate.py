@@ -4,12 +4,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from tests.eval.hand_made import HEADLINES, ranking
 
 from lakebed.eval.compare import Comparison, Difference
 from lakebed.eval.gate import Guard, find_figure, judge, parse_guard
 from lakebed.eval.statistics import Interval, Sample, interval_of
 from lakebed.platform.errors import ConfigError, NotFoundError
-from tests.eval.hand_made import HEADLINES, ranking
 
 EXAMPLES, SIMULATIONS = 2000, 1000
 EMPTY = replace(ranking((0.8, 0.8), sets=2, draws=100).pairs[0, 1], differences=(), means=(), paired={})
@@ -17,13 +17,16 @@ PRIMARY, OTHER = HEADLINES
 
 
 def with_means(*means: Difference) -> Comparison:
-    return replace(EMPTY, means=means)
+    """A comparison with these means; headlines that are not among them did not change."""
+    same = Interval(0.0, -0.01, 0.01)
+    others = [Difference(key, 0.8, 0.8, same, 100) for key in HEADLINES if key not in {one.key for one in means}]
+    return replace(EMPTY, means=(*means, *others))
 
 
 def answered(generator: np.random.Generator, key: str, gained: float, lost: float) -> Difference:
     """The interval of right and wrong answers, of which B gains and loses such shares."""
     changes = generator.choice((-1.0, 0.0, 1.0), EXAMPLES, p=(lost, 1 - gained - lost, gained))
-    sample = Sample(changes, draws=1000, seed=int(generator.integers(2**31)))
+    sample = Sample(changes, draws=500, seed=int(generator.integers(2**31)))
     return Difference(key, 0.85, 0.85 + sample.mean, interval_of([sample]), EXAMPLES)
 
 
