@@ -110,6 +110,11 @@ class Comparison:
     across: Mapping[str, AcrossDatasets] = field(default_factory=dict)
     paired: Mapping[str, PairedScores] = field(default_factory=dict, repr=False)
 
+    @property
+    def labels(self) -> tuple[str, str]:
+        """How tables name the two."""
+        return self.a, self.b
+
     def behind(self, mean_key: str) -> list[Difference]:
         """The data sets' differences of which a mean is made."""
         return [one for one in self.differences if one.metric == mean_key.removeprefix(MEAN)]

@@ -163,7 +163,7 @@ def _vectors(column: pa.ChunkedArray, where: str) -> npt.NDArray[np.float32]:
 
 def _hashes(vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.uint64]:
     """64 bits per vector, equal for equal ones (multiply-shift with fixed odd numbers; 0 and -0 are one)."""
-    words: npt.NDArray[np.uint64] = np.ascontiguousarray(vectors + np.float32(0)).view(np.uint32).astype(np.uint64)
+    words = np.asarray(np.ascontiguousarray(vectors + np.float32(0)).view(np.uint32), dtype=np.uint64)
     generator = np.random.default_rng(_FIXED_HASH)
     drawn: npt.NDArray[np.uint64] = generator.integers(0, 2**63, vectors.shape[1], dtype=np.uint64)
     factors = drawn * np.uint64(2) + np.uint64(1)

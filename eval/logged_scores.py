@@ -68,14 +68,11 @@ def read_scores(
         )
     ]
     wanted = {key for key in set(keys) if _is_wanted(key, datasets, only)}
-    names, codes = (
-        np.unique(np.array(keys, dtype=object), return_inverse=True) if keys else ([], np.array([], int))
-    )
-    found = {}
-    for code, key in enumerate(names):
-        if key in wanted:
-            found[str(key)] = _one_figure(table.take(pa.array(np.flatnonzero(codes == code))), run, str(key))
-    return found
+    places: dict[str, list[int]] = {key: [] for key in sorted(wanted)}
+    for place, key in enumerate(keys):
+        if key in places:
+            places[key].append(place)
+    return {key: _one_figure(table.take(found), run, key) for key, found in places.items()}
 
 
 def _is_wanted(key: str, datasets: Collection[str], only: Collection[str] | None) -> bool:

@@ -69,14 +69,12 @@ def publish(result: Comparison | Ranking, path: Path, tracking: Tracking) -> str
     The runs that are compared have ended and stay as they are. Returns the run's id; raises ConfigError when the
     file cannot be written.
     """
-    several = isinstance(result, Ranking)
-    html = ranking_report(result) if several else comparison_report(result)
+    html = ranking_report(result) if isinstance(result, Ranking) else comparison_report(result)
     write_html(path, html)
-    labels = result.labels if several else (result.a, result.b)
     tags = {SUITE: result.suite} | {
         f"lakebed.compared_{letter.lower()}": run.id for letter, run in zip(LETTERS, result.runs, strict=False)
     }
-    with tracking.run(EXPERIMENT, f"{' and '.join(labels)} on {result.suite}"[:250], tags) as run:
+    with tracking.run(EXPERIMENT, f"{' and '.join(result.labels)} on {result.suite}"[:250], tags) as run:
         figures = result.figures()
         run.metrics({key: value for key, value in figures.items() if key.startswith(MEAN)})
         run.text(html, "report.html")
@@ -250,7 +248,7 @@ def _limit(differences: Sequence[Difference]) -> float:
 
 def _changed(pair: _Pair, key: str) -> dict[str, Any] | None:
     """The examples behind a headline whose scores differ most; of equal ones, some of every data set."""
-    found = []
+    found: list[tuple[float, int, int, dict[str, Any]]] = []
     for one in pair.comparison.behind(key):
         paired = pair.comparison.paired.get(one.key)
         for place, at in enumerate(paired.most_changed(_CHANGED) if paired else ()):

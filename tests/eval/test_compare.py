@@ -131,9 +131,7 @@ def test_a_stored_score_that_is_no_number_is_refused(tracking: Tracking, registr
     a, b = fake(1, registry), fake(2, registry)
     log(tracking, a, {"D": [0, 1]})
     log(tracking, b, {"D": [0, 1]}, nan=True)
-    with pytest.raises(
-        ConfigError, match="D/classification/knn_accuracy that is not a finite number, of example e1"
-    ):
+    with pytest.raises(ConfigError, match="knn_accuracy that is not a finite number, of example e1"):
         compare(a, b, tracking)
 
 

@@ -1,7 +1,6 @@
-"""`lakebed compare`, `promote`, `rollback`, `models --html` and `drift` as a user runs them, on hand-made scores."""
+"""`lakebed compare`, `promote`, `rollback`, `models --html` and `drift` as a user runs them."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +28,7 @@ def lakebed(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], 
 
 
 @pytest.fixture
-def measured(lakebed: Command, mlflow_database: str, tmp_path: Path) -> Iterator[Command]:
+def measured(lakebed: Command, mlflow_database: str, tmp_path: Path) -> Command:
     """Three versions, each surely better than the one before; the first is the champion."""
     registry, tracking = Registry(mlflow_database), Tracking(mlflow_database)
     for number, right in ((1, 20), (2, 40), (3, 60)):
@@ -38,7 +37,7 @@ def measured(lakebed: Command, mlflow_database: str, tmp_path: Path) -> Iterator
         registry.register(folder, "tiny", alias="champion" if number == 1 else None)
         scores = [1.0] * right + [0.0] * (80 - right)
         log(tracking, resolve_subject(f"tiny@{number}", registry), {"D": scores, "E": scores[::2]})
-    yield lakebed
+    return lakebed
 
 
 def test_two_are_compared_with_p_values_and_a_report(measured: Command, tmp_path: Path) -> None:
