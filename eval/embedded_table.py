@@ -165,8 +165,8 @@ def _hashes(vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.uint64]:
     """64 bits per vector, equal for equal ones (multiply-shift with fixed odd numbers; 0 and -0 are one)."""
     words = np.asarray(np.ascontiguousarray(vectors + np.float32(0)).view(np.uint32), dtype=np.uint64)
     generator = np.random.default_rng(_FIXED_HASH)
-    drawn: npt.NDArray[np.uint64] = generator.integers(0, 2**63, vectors.shape[1], dtype=np.uint64)
-    factors = drawn * np.uint64(2) + np.uint64(1)
+    drawn = generator.integers(0, 2**62, vectors.shape[1])
+    factors = np.asarray(2 * drawn + 1, dtype=np.uint64)
     mixed = (words + np.uint64(1)) * factors
     mixed ^= mixed >> np.uint64(32)
     return np.asarray((mixed * np.flip(factors)).sum(axis=1, dtype=np.uint64))

@@ -76,6 +76,8 @@ class Sample:
         rows = max(1, _VALUES_AT_ONCE // len(self.differences))
         starts = range(0, self.draws, rows)
         seeds = np.random.SeedSequence((self.seed, *stream)).spawn(len(starts))
+        if len(starts) == 1:
+            return draw(np.random.default_rng(seeds[0]), self.draws)
         with ThreadPoolExecutor(os.cpu_count() or 1) as threads:
             blocks = threads.map(
                 lambda start, seed: draw(np.random.default_rng(seed), min(rows, self.draws - start)), starts, seeds
