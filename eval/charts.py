@@ -66,8 +66,11 @@ def tally_bar(wins: int, ties: int, losses: int) -> Markup:
     return _svg(parts, _BAR_WIDTH, _BAR_HEIGHT, f"{wins} won, {ties} tied, {losses} lost", "tally")
 
 
-def line_chart(title: str, places: Sequence[str], series: Sequence[Series]) -> Markup:
-    """Values over ordered places, a line per series; a letter at each line's end names it."""
+def line_chart(title: str, places: Sequence[str], series: Sequence[Series], level: float | None = None) -> Markup:
+    """Values over ordered places, a line per series; a letter at each line's end names it.
+
+    `level` is a value to compare with, such as the champion's: a dashed line across.
+    """
     low, high = _range([*_values(series)])
     height = _TOP + _PLOT_HEIGHT + _BOTTOM
     step = (_WIDTH - _LEFT - _RIGHT) / max(1, len(places) - 1)
@@ -77,6 +80,8 @@ def line_chart(title: str, places: Sequence[str], series: Sequence[Series]) -> M
         return _TOP + _PLOT_HEIGHT * (1 - (value - low) / (high - low))
 
     parts = [*_horizontal_grid(low, high, y)]
+    if level is not None:
+        parts.append(_line(_LEFT, y(level), _WIDTH - _RIGHT, y(level), "zero"))
     every = math.ceil(len(places) / 16)
     for index, (x, name) in enumerate(zip(xs, places, strict=True)):
         if index % every == 0:

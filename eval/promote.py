@@ -78,7 +78,7 @@ def promote(candidate: ModelVersion, decision: Decision, registry: Registry) -> 
     """Point the champion's alias at the version; reason, runs and the champion before are on it by then."""
     current = champion_of(candidate.name, registry)
     before = {PREVIOUS: str(current.version)} if current else {}
-    tags = {PROMOTED: decision.reason, PROMOTED_AT: _now(), **decision.evidence, **before}
+    tags = {PROMOTED: decision.reason[:_TAG_CHARACTERS], PROMOTED_AT: _now(), **decision.evidence, **before}
     registry.tag(candidate.name, candidate.version, tags)
     registry.set_alias(candidate.name, CHAMPION, candidate.version)
     past = _history(candidate.name, registry)

@@ -120,7 +120,7 @@ def _headline(history: VersionHistory, key: str) -> dict[str, object]:
         rows.append({"version": one.version, "value": value, "difference": difference})
     places = [str(one.version.version) for one in history.measured]
     name = key.removeprefix(MEAN)
-    chart = line_chart(f"{name} by version", places, [Series("", history.name, values, bounds)])
+    chart = line_chart(f"{name} by version", places, [Series("", history.name, values, bounds)], base)
     return {"name": name, "chart": chart, "rows": rows}
 
 

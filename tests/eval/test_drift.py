@@ -135,3 +135,28 @@ def test_drift_is_logged_with_both_versions_and_a_plot(tmp_path: Path, mlflow_da
     assert (logged.id, logged.metrics["p"]) == (run_id, found.p)
     assert tracking.artifacts(run_id) == ["drift.png"]
     assert json.loads(json.dumps(dict(found.figures)))
+
+
+def test_a_lance_dataset_of_fixed_size_vectors_is_read_too(tmp_path: Path) -> None:
+    import lance
+
+    for seed, shift in ((1, 0.0), (2, 1.0)):
+        rows = rows_of(vectors(seed, shift=shift))
+        kind = pa.list_(pa.float32(), 8)
+        rows = rows.set_column(1, "embedding", rows.column("embedding").cast(kind))
+        lance.write_dataset(rows, str(tmp_path / "t.lance"), mode="overwrite")
+    found = find_drift(TableConfig(uri=str(tmp_path / "t.lance")), 1, permutations=200, keys=["id"])
+    assert (found.baseline.version, found.current.version, found.p < 0.01) == ("1", "2", True)
+    assert found.figures["rows_changed"] == 300
+
+
+def test_vectors_of_a_job_are_compared_as_it_wrote_them(tmp_path: Path) -> None:
+    columns = {"lb_model_digest": "a" * 64}
+    for first in (0, 10):
+        rows = rows_of(vectors(1)[first:], **columns)
+        named = rows.append_column("lb_key", pa.array([f"k{first + number}" for number in range(len(rows))]))
+        write_deltalake(str(tmp_path / "t"), named, mode="overwrite", partition_by=["lb_model_digest"])
+    found = drifted(TableConfig(uri=str(tmp_path / "t")))
+    assert found.changes is not None
+    assert vars(found.changes) == {"added": 0, "removed": 10, "changed": 0, "same": 290}
+    assert "content" in found.notes[0]
