@@ -16,14 +16,14 @@ _PERMUTATIONS_AT_ONCE: Final = 200
 
 
 @dataclass(frozen=True)
-class Tested:
+class Outcome:
     """A statistic and the p-value that chance makes it as large."""
 
     statistic: float
     p: float
 
 
-def mmd(a: FloatArray, b: FloatArray, *, permutations: int = 1000, seed: int = 0) -> Tested:
+def mmd(a: FloatArray, b: FloatArray, *, permutations: int = 1000, seed: int = 0) -> Outcome:
     """Unbiased squared maximum mean discrepancy, Gaussian kernel, with a permutation test (Gretton et al. 2012).
 
     The kernel's width is the median distance between different vectors of both samples (the median heuristic).
@@ -39,10 +39,10 @@ def mmd(a: FloatArray, b: FloatArray, *, permutations: int = 1000, seed: int = 0
         rows = min(_PERMUTATIONS_AT_ONCE, permutations - start)
         drawn = generator.permuted(np.tile(membership, (rows, 1)), axis=1)
         hits += int((_mmd_of(kernel, drawn) >= observed - 1e-12).sum())
-    return Tested(observed, (hits + 1) / (permutations + 1))
+    return Outcome(observed, (hits + 1) / (permutations + 1))
 
 
-def classifier_test(a: FloatArray, b: FloatArray, *, seed: int = 0) -> Tested:
+def classifier_test(a: FloatArray, b: FloatArray, *, seed: int = 0) -> Outcome:
     """Classifier two-sample test (Lopez-Paz and Oquab 2017, arXiv 1610.06545): the accuracy of telling them apart.
 
     A logistic regression learns on one half of equally many vectors of both, and is asked about the other half;
@@ -63,7 +63,7 @@ def classifier_test(a: FloatArray, b: FloatArray, *, seed: int = 0) -> Tested:
     )
     classifier = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=1000))
     right = int((classifier.fit(learn, learn_labels).predict(ask) == ask_labels).sum())
-    return Tested(right / len(ask), float(binomtest(right, len(ask), 0.5, alternative="greater").pvalue))
+    return Outcome(right / len(ask), float(binomtest(right, len(ask), 0.5, alternative="greater").pvalue))
 
 
 def far_share(baseline: FloatArray, current: FloatArray) -> tuple[float, FloatArray, FloatArray]:

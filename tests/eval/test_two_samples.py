@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.spatial.distance import cdist
 
-from lakebed.eval.two_samples import Tested, classifier_test, far_share, mmd
+from lakebed.eval.two_samples import Outcome, classifier_test, far_share, mmd
 from lakebed.platform.items import FloatArray
 
 
@@ -35,7 +35,7 @@ def test_mmd_of_unequal_samples_is_the_definition_of_it() -> None:
     assert mmd(a, b, permutations=10).statistic == pytest.approx(expected, abs=1e-9)
 
 
-def quick_mmd(a: FloatArray, b: FloatArray) -> Tested:
+def quick_mmd(a: FloatArray, b: FloatArray) -> Outcome:
     return mmd(a, b, permutations=200)
 
 
