@@ -73,7 +73,7 @@ def comparison_table(result: "Comparison", *, every: bool = False) -> "Table":
         table.add_row(*_cells(name, result.mean(key)), style="bold", end_section=across.p is None)
         if across.p is not None:
             holm = "" if across.p_holm is None else f", Holm {_p(across.p_holm)}"
-            table.add_row(f"over data sets: Wilcoxon p {_p(across.p)}{holm}", end_section=True)
+            table.add_row(f"Wilcoxon p {_p(across.p)}{holm}", end_section=True)
     return table
 
 
