@@ -25,6 +25,8 @@ from lakebed.platform.tracking import RunRecord, Tracking
 MEAN: Final = "mean/"
 COST: Final = "cost"
 """Part of the keys of figures that depend on the machine: they are shown, and never count as quality."""
+GEOMETRY: Final = "geometry"
+"""The task whose figures describe a space of vectors: none of them is better for being higher or lower."""
 
 
 @dataclass(frozen=True)
@@ -215,6 +217,11 @@ def is_cost(key: str) -> bool:
     return COST in key.split("/")[:2]
 
 
+def is_quality(key: str) -> bool:
+    """True for a figure of which more, or less, is better; False for costs and for what only describes."""
+    return not is_cost(key) and key.split("/")[1:2] != [GEOMETRY]
+
+
 def _sample(key: str, paired: PairedScores, draws: int) -> Sample:
     """Every figure has draws of its own, the same whatever else is compared."""
     return Sample(paired.differences, draws, zlib.crc32(key.encode()))
@@ -253,6 +260,6 @@ def _across(
         mean.key: wilcoxon_p(np.array([one.gain for one in differences if one.metric == mean.metric]))
         for mean in means
     }
-    asked = {key: p for key in headlines if (p := raw.get(key)) is not None and not is_cost(key)}
+    asked = {key: p for key in headlines if (p := raw.get(key)) is not None and is_quality(key)}
     adjusted = holm(asked)
     return {key: AcrossDatasets(p, adjusted.get(key)) for key, p in raw.items()}

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from lakebed.eval.compare import Comparison, Difference, is_cost
+from lakebed.eval.compare import Comparison, Difference, is_cost, is_quality
 from lakebed.eval.statistics import Interval
 from lakebed.platform.errors import ConfigError
 
@@ -78,12 +78,12 @@ def judge(
 ) -> Verdict:
     """B against A: the lower bound of the primary figure's gain above `margin`, and every guard.
 
-    `figure` is the suite's first headline by default; without guards, its other headlines are guarded. Raises
+    `figure` is the suite's first headline of quality by default; without guards, the others are guarded. Raises
     NotFoundError for a figure that there is not, ConfigError for one that cannot decide.
     """
     if not math.isfinite(margin) or margin < 0:
         raise ConfigError(f"margin {margin}: expected a number from 0 on")
-    qualities = [key for key in comparison.headlines if not is_cost(key)]
+    qualities = [key for key in comparison.headlines if is_quality(key)]
     if figure is None and not qualities:
         raise ConfigError(f"suite {comparison.suite} has no headline to decide on", hint="name one with --figure")
     primary = find_figure(comparison, figure or qualities[0])

@@ -116,6 +116,14 @@ def test_a_cost_counts_only_when_it_is_guarded_and_as_a_ratio() -> None:
     assert "different machines" in judge(moved, guards=[Guard("cost/embed/seconds", 9)]).reason
 
 
+def test_what_only_describes_is_guarded_by_name_only() -> None:
+    gap = "mean/geometry/modality_gap"
+    comparison = with_means(figure(PRIMARY, 0.01, 0.05, 0.03), figure(gap, -0.3, -0.2, -0.25))
+    comparison = replace(comparison, headlines=(*HEADLINES, gap))
+    assert judge(comparison).holds
+    assert not judge(comparison, guards=[Guard(gap)]).holds
+
+
 def test_guards_are_read_and_wrong_ones_refused() -> None:
     assert parse_guard("knn_accuracy:0.01") == Guard("knn_accuracy", 0.01)
     assert parse_guard("mean/classification/knn_accuracy") == Guard("mean/classification/knn_accuracy")
