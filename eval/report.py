@@ -197,7 +197,7 @@ def _ranked(ranking: Ranking, key: str) -> dict[str, Any]:
                 "a": ranking.letters[a],
                 "b": ranking.letters[b],
                 "one": comparison.mean(key),
-                "bar": _bar(comparison.mean(key), limit),
+                "bar": _bar(comparison.mean(key), limit, told_apart=verdicts[a, b].better is not None),
                 "verdict": verdicts[a, b],
                 "better": None if verdicts[a, b].better is None else ranking.letters[verdicts[a, b].better or 0],
             }
@@ -229,9 +229,13 @@ def _diagram(ranking: Ranking, key: str) -> Markup | None:
     )
 
 
-def _bar(one: Difference, limit: float) -> Markup:
+def _bar(one: Difference, limit: float, *, told_apart: bool = True) -> Markup:
     return charts.interval_bar(
-        one.interval.delta, one.interval.low, one.interval.high, limit, good=_verdict(one) or "open"
+        one.interval.delta,
+        one.interval.low,
+        one.interval.high,
+        limit,
+        good=(_verdict(one) if told_apart else "") or "open",
     )
 
 
