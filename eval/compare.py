@@ -1,7 +1,7 @@
 """Comparing two measured models: differences per data set and metric, each with a paired interval and a p-value.
 
 Reads what runs logged, computes nothing anew. Which runs are comparable is decided in `matching.py`; several
-models side by side are ranked in `ranking.py`.
+models side by side are ranked in `side_by_side.py`.
 """
 
 import json

@@ -19,8 +19,8 @@ from markupsafe import Markup
 from lakebed.eval import charts
 from lakebed.eval.across_datasets import LETTERS, critical_difference
 from lakebed.eval.compare import MEAN, Comparison, Difference, is_cost
-from lakebed.eval.ranking import Ranking
 from lakebed.eval.record import DATA_PARAM, SUITE
+from lakebed.eval.side_by_side import Ranking
 from lakebed.eval.tasks.protocol import lower_is_better
 from lakebed.platform.errors import ConfigError
 from lakebed.platform.tracking import RunRecord, Tracking

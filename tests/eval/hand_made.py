@@ -10,7 +10,7 @@ import numpy as np
 from lakebed.eval.compare import Comparison, compared
 from lakebed.eval.logged_scores import LoggedScores
 from lakebed.eval.matching import Matched
-from lakebed.eval.ranking import Ranking
+from lakebed.eval.side_by_side import Ranking
 from lakebed.platform.items import FloatArray
 from lakebed.platform.tracking import RunRecord
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from lakebed.eval.compare import Comparison, Difference
-    from lakebed.eval.ranking import Ranking
+    from lakebed.eval.side_by_side import Ranking
 
 
 def compare(
@@ -30,7 +30,7 @@ def compare(
 ) -> None:
     """Show by how much models differ, with paired 95 % intervals, from the runs that `lakebed eval` logged."""
     from lakebed.eval.compare import compare as compare_runs
-    from lakebed.eval.ranking import rank
+    from lakebed.eval.side_by_side import rank
     from lakebed.eval.subject import resolve_subject
 
     registry, tracking = stores()
