@@ -1,41 +1,57 @@
-"""Comparing two measured models: differences per data set and metric, each with a paired interval.
+"""Comparing two measured models: differences per data set and metric, each with a paired interval and a p-value.
 
-Reads what runs logged, computes nothing anew. Only data sets of equal digest and probes of equal configuration are
-compared: anything else would compare data or heads, not encoders.
+Reads what runs logged, computes nothing anew. Which runs are comparable is decided in `matching.py`; several
+models side by side are ranked in `side_by_side.py`.
 """
 
 import json
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from itertools import product
+import zlib
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
-import pyarrow as pa
 
-from lakebed.eval.record import DATA, DATA_PARAM, EXAMPLES, EXPERIMENT, HEADLINES, SUITE, TASK_PARAM
-from lakebed.eval.statistics import Interval, mean_interval, paired_interval
+from lakebed.eval.across_datasets import holm, wilcoxon_p
+from lakebed.eval.logged_scores import LoggedScores, PairedScores, pair, read_scores
+from lakebed.eval.matching import Matched, match
+from lakebed.eval.record import HEADLINES
+from lakebed.eval.statistics import DRAWS, Interval, Sample, interval_of, p_value
 from lakebed.eval.subject import Subject
 from lakebed.eval.tasks.protocol import lower_is_better
-from lakebed.platform.errors import ConfigError, NotFoundError
-from lakebed.platform.items import FloatArray
+from lakebed.platform.errors import NotFoundError
 from lakebed.platform.tracking import RunRecord, Tracking
 
-Scores = Mapping[str, Mapping[str, float]]
-"""Per-example scores by figure key (`dataset/task/metric`), then by example."""
-
 MEAN: Final = "mean/"
+COST: Final = "cost"
+"""Part of the keys of figures that depend on the machine: they are shown, and never count as quality."""
+GEOMETRY: Final = "geometry"
+"""The task whose figures describe a space of vectors: none of them is better for being higher or lower."""
 
 
 @dataclass(frozen=True)
 class Difference:
-    """One figure of both sides, `delta` being B less A; `examples` is how many were paired, 0 for none."""
+    """One figure of both sides, `delta` being B less A; `examples` is how many were paired, 0 for none.
+
+    `p` is the two-sided sign-flip p-value, None where there is no interval.
+    """
 
     key: str
     a: float
     b: float
     interval: Interval
     examples: int
+    p: float | None = None
+
+    @property
+    def dataset(self) -> str:
+        """The first part of the key."""
+        return self.key.partition("/")[0]
+
+    @property
+    def metric(self) -> str:
+        """The rest of the key, `task/metric`."""
+        return self.key.partition("/")[2]
 
     @property
     def gain(self) -> float:
@@ -43,10 +59,22 @@ class Difference:
         return -self.interval.delta if lower_is_better(self.key) else self.interval.delta
 
     @property
+    def gain_bounds(self) -> tuple[float, float] | None:
+        """The interval of the gain, None where there is none."""
+        low, high = self.interval.low, self.interval.high
+        if low is None or high is None:
+            return None
+        return (-high, -low) if lower_is_better(self.key) else (low, high)
+
+    @property
     def is_surely_worse(self) -> bool:
         """True when the whole interval lies on the worse side of zero."""
-        bound = self.interval.low if lower_is_better(self.key) else self.interval.high
-        return bound is not None and (bound > 0 if lower_is_better(self.key) else bound < 0)
+        return self.gain_bounds is not None and self.gain_bounds[1] < 0
+
+    @property
+    def is_surely_better(self) -> bool:
+        """True when the whole interval lies on the better side of zero."""
+        return self.gain_bounds is not None and self.gain_bounds[0] > 0
 
 
 @dataclass(frozen=True)
@@ -59,8 +87,19 @@ class Tally:
 
 
 @dataclass(frozen=True)
+class AcrossDatasets:
+    """Wilcoxon's p-value over data sets, and the same corrected for all headline metrics; None for too few."""
+
+    p: float | None
+    p_holm: float | None
+
+
+@dataclass(frozen=True)
 class Comparison:
-    """B against A on one suite; `notes` say what was left out and why."""
+    """B against A on one suite; `notes` say what was left out and why.
+
+    `runs` are what A and B logged; `paired` are the examples behind each figure that has any.
+    """
 
     suite: str
     a: str
@@ -69,10 +108,22 @@ class Comparison:
     means: tuple[Difference, ...]
     headlines: tuple[str, ...]
     notes: tuple[str, ...]
+    runs: tuple[RunRecord, RunRecord]
+    across: Mapping[str, AcrossDatasets] = field(default_factory=dict)
+    paired: Mapping[str, PairedScores] = field(default_factory=dict, repr=False)
+
+    @property
+    def labels(self) -> tuple[str, str]:
+        """How tables name the two."""
+        return self.a, self.b
+
+    def behind(self, mean_key: str) -> list[Difference]:
+        """The data sets' differences of which a mean is made."""
+        return [one for one in self.differences if one.metric == mean_key.removeprefix(MEAN)]
 
     def tally(self, mean_key: str) -> Tally:
         """Wins, ties and losses behind a mean."""
-        gains = [one.gain for one in self.differences if _without_dataset(one.key) == mean_key.removeprefix(MEAN)]
+        gains = [one.gain for one in self.behind(mean_key)]
         return Tally(
             sum(gain > 0 for gain in gains), sum(gain == 0 for gain in gains), sum(gain < 0 for gain in gains)
         )
@@ -88,135 +139,127 @@ class Comparison:
         )
 
     def figures(self) -> dict[str, float]:
-        """Flat numbers: a, b, delta, low and high for every key, and the tallies."""
+        """Flat numbers: a, b, delta, low, high and p for every key; of means also the tallies and Wilcoxon's p."""
         flat: dict[str, float] = {}
         for one in (*self.means, *self.differences):
-            values = {"a": one.a, "b": one.b, "delta": one.interval.delta}
-            bounds = {"low": one.interval.low, "high": one.interval.high}
-            found = values | {name: bound for name, bound in bounds.items() if bound is not None}
-            flat |= {f"{one.key}/{name}": value for name, value in found.items()}
-        for one in self.means:
-            tally = self.tally(one.key)
-            flat |= {
-                f"{one.key}/wins": tally.wins,
-                f"{one.key}/ties": tally.ties,
-                f"{one.key}/losses": tally.losses,
+            values = {
+                "a": one.a,
+                "b": one.b,
+                "delta": one.interval.delta,
+                "low": one.interval.low,
+                "high": one.interval.high,
+                "p": one.p,
             }
+            flat |= {f"{one.key}/{name}": value for name, value in values.items() if value is not None}
+        for one in self.means:
+            tally, across = self.tally(one.key), self.across[one.key]
+            counts = {"wins": tally.wins, "ties": tally.ties, "losses": tally.losses}
+            tests = {"wilcoxon_p": across.p, "wilcoxon_p_holm": across.p_holm}
+            flat |= {f"{one.key}/{name}": value for name, value in (counts | tests).items() if value is not None}
         return flat
 
 
-def compare(a: Subject, b: Subject, tracking: Tracking, suite: str | None = None) -> Comparison:
+def compare(
+    a: Subject,
+    b: Subject,
+    tracking: Tracking,
+    suite: str | None = None,
+    *,
+    draws: int = DRAWS,
+    only: Collection[str] | None = None,
+) -> Comparison:
     """Compare the latest runs of both on a suite (by default the newest that both have, on the same data).
 
-    Raises NotFoundError when one was not evaluated, ConfigError when the runs cannot be compared.
+    `draws` is how often examples are drawn for each interval and p-value; `only` names the `task/metric` that are
+    wanted. Raises NotFoundError when one was not evaluated, ConfigError when the runs cannot be compared.
     """
-    run_a, run_b = _paired_runs(a, b, tracking, suite)
-    _check_probes(run_a, run_b)
-    shared, notes = _shared_datasets(run_a, run_b)
-    scores_a, scores_b = (_by_key(tracking.table(run.id, EXAMPLES), shared) for run in (run_a, run_b))
-    paired = {key: _paired(scores_a[key], scores_b[key]) for key in sorted(scores_a) if key in scores_b}
-    keys = [key for key in run_a.metrics if key in run_b.metrics and key.partition("/")[0] in shared]
-    differences = tuple(_difference(key, run_a, run_b, paired.get(key)) for key in sorted(keys))
+    matched = match((a, b), tracking, suite)
+    scores_a, scores_b = (read_scores(tracking, run, matched.datasets, only) for run in matched.runs)
+    return compared((a.label, b.label), matched, (0, 1), scores_a, scores_b, draws=draws, only=only)
+
+
+def compared(
+    labels: tuple[str, str],
+    matched: Matched,
+    sides: tuple[int, int],
+    scores_a: Mapping[str, LoggedScores],
+    scores_b: Mapping[str, LoggedScores],
+    *,
+    draws: int,
+    only: Collection[str] | None = None,
+) -> Comparison:
+    """Compare two of the runs that belong together, from their scores by example."""
+    run_a, run_b = (matched.runs[side] for side in sides)
+    paired = {key: pair(scores_a[key], scores_b[key]) for key in sorted(scores_a) if key in scores_b}
+    samples = {key: _sample(key, one, draws) for key, one in paired.items() if len(one.examples)}
+    differences = tuple(
+        _difference(key, run_a.metrics[key], run_b.metrics[key], [samples[key]] if key in samples else [])
+        for key in sorted(run_a.metrics.keys() & run_b.metrics.keys())
+        if key.partition("/")[0] in matched.datasets and (only is None or key.partition("/")[2] in only)
+    )
+    means = tuple(_means(differences, samples))
+    headlines = tuple(json.loads(run_a.tags[HEADLINES]))
     return Comparison(
-        run_a.tags[SUITE],
-        a.label,
-        b.label,
+        matched.suite,
+        *labels,
         differences,
-        tuple(_means(differences, paired)),
-        tuple(json.loads(run_a.tags[HEADLINES])),
-        tuple(notes),
+        means,
+        headlines,
+        matched.notes,
+        (run_a, run_b),
+        _across(means, differences, headlines),
+        paired,
     )
 
 
-def _paired_runs(a: Subject, b: Subject, tracking: Tracking, suite: str | None) -> tuple[RunRecord, RunRecord]:
-    """The newest runs of both on one suite, on the very same data if there are such."""
-    runs_a, runs_b = (_runs(subject, tracking, suite) for subject in (a, b))
-    for tags in ((SUITE, DATA), (SUITE,)):
-        for run_a, run_b in product(runs_a, runs_b):
-            if all(run_a.tags[tag] == run_b.tags[tag] for tag in tags):
-                return run_a, run_b
-    suites_a, suites_b = (sorted({run.tags[SUITE] for run in runs}) for runs in (runs_a, runs_b))
-    raise NotFoundError(
-        f"{a.label} was evaluated on {', '.join(suites_a)}, {b.label} on {', '.join(suites_b)}: nothing in common",
-        hint=f"run `lakebed eval --model {b.label} --suite {suites_a[0].partition('/')[0]}`",
-    )
+def is_cost(key: str) -> bool:
+    """True for a figure that depends on the machine: `cost/…`, or a task named `cost`."""
+    return COST in key.split("/")[:2]
 
 
-def _runs(subject: Subject, tracking: Tracking, suite: str | None) -> list[RunRecord]:
-    tags = {**subject.tags, **({SUITE: suite} if suite else {})}
-    runs = tracking.finished(EXPERIMENT, tags)
-    if not runs:
-        on = f" on suite {suite}" if suite else ""
-        raise NotFoundError(
-            f"{subject.label} was not evaluated{on} yet",
-            hint=f"run `lakebed eval --model {subject.label} --suite {(suite or 'smoke').partition('/')[0]}`",
-        )
-    return runs
+def is_quality(key: str) -> bool:
+    """True for a figure of which more, or less, is better; False for costs and for what only describes."""
+    return not is_cost(key) and key.split("/")[1:2] != [GEOMETRY]
 
 
-def _check_probes(a: RunRecord, b: RunRecord) -> None:
-    for key in a.params.keys() & b.params.keys():
-        if key.startswith(TASK_PARAM) and a.params[key] != b.params[key]:
-            raise ConfigError(
-                f"the runs measured {key.removeprefix(TASK_PARAM)} by different probes: "
-                f"{a.params[key]} and {b.params[key]}",
-                hint="evaluate both with the same suite file",
-            )
+def _sample(key: str, paired: PairedScores, draws: int) -> Sample:
+    """Every figure has draws of its own, the same whatever else is compared."""
+    return Sample(paired.differences, draws, zlib.crc32(key.encode()))
 
 
-def _shared_datasets(a: RunRecord, b: RunRecord) -> tuple[set[str], list[str]]:
-    data_a, data_b = (
-        {key.removeprefix(DATA_PARAM): value for key, value in run.params.items() if key.startswith(DATA_PARAM)}
-        for run in (a, b)
-    )
-    shared = {name for name in data_a if data_b.get(name) == data_a[name]}
-    notes = [f"{name}: in one run only, left out" for name in sorted(data_a.keys() ^ data_b.keys())]
-    notes += [
-        f"{name}: other data in the two runs, left out" for name in sorted(data_a.keys() & data_b.keys() - shared)
-    ]
-    if not shared:
-        raise ConfigError(
-            f"the runs of {a.name!r} and {b.name!r} share no data set", hint="evaluate both on the same data"
-        )
-    if a.params.get("code") != b.params.get("code"):
-        notes.append(f"measured by different code: {a.params.get('code')} and {b.params.get('code')}")
-    return shared, notes
+def _difference(key: str, a: float, b: float, samples: Sequence[Sample]) -> Difference:
+    """Over one data set or several; without scores by example there is no interval."""
+    if not samples:
+        return Difference(key, a, b, Interval(b - a, None, None), 0)
+    examples = sum(len(sample.differences) for sample in samples)
+    return Difference(key, a, b, interval_of(samples), examples, p_value(samples))
 
 
-def _by_key(table: pa.Table, datasets: set[str]) -> Scores:
-    names = ("dataset", "task", "metric", "example", "score")
-    columns = [table.column(name).to_pylist() for name in names]
-    found: dict[str, dict[str, float]] = {}
-    for dataset, task, metric, example, score in zip(*columns, strict=True):
-        if dataset in datasets:
-            found.setdefault(f"{dataset}/{task}/{metric}", {})[example] = score
-    return found
-
-
-def _paired(a: Mapping[str, float], b: Mapping[str, float]) -> FloatArray:
-    """B less A for every example of both, in the order of their names."""
-    return np.array([b[example] - a[example] for example in sorted(a) if example in b])
-
-
-def _difference(key: str, a: RunRecord, b: RunRecord, paired: FloatArray | None) -> Difference:
-    if paired is None or len(paired) == 0:
-        interval = Interval(b.metrics[key] - a.metrics[key], None, None)
-        return Difference(key, a.metrics[key], b.metrics[key], interval, 0)
-    return Difference(key, a.metrics[key], b.metrics[key], paired_interval(paired), len(paired))
-
-
-def _means(differences: tuple[Difference, ...], paired: Mapping[str, FloatArray]) -> Iterator[Difference]:
+def _means(differences: Sequence[Difference], samples: Mapping[str, Sample]) -> list[Difference]:
     """Mean over the shared data sets of every task and metric."""
     groups: dict[str, list[Difference]] = {}
     for one in differences:
-        groups.setdefault(_without_dataset(one.key), []).append(one)
-    for key, group in groups.items():
+        groups.setdefault(one.metric, []).append(one)
+    found = []
+    for metric, group in groups.items():
         a, b = (float(np.mean([getattr(one, side) for one in group])) for side in ("a", "b"))
-        parts = [paired[one.key] for one in group if one.examples]
-        whole = len(parts) == len(group)
-        interval = mean_interval(parts) if whole else Interval(b - a, None, None)
-        yield Difference(f"{MEAN}{key}", a, b, interval, sum(one.examples for one in group))
+        parts = [samples[one.key] for one in group if one.examples]
+        if len(group) == 1:
+            (single,) = group
+            found.append(Difference(f"{MEAN}{metric}", a, b, single.interval, single.examples, single.p))
+        else:
+            found.append(_difference(f"{MEAN}{metric}", a, b, parts if len(parts) == len(group) else []))
+    return found
 
 
-def _without_dataset(key: str) -> str:
-    return key.partition("/")[2]
+def _across(
+    means: Sequence[Difference], differences: Sequence[Difference], headlines: Sequence[str]
+) -> dict[str, AcrossDatasets]:
+    """Wilcoxon's test of every metric; corrected over the headlines, since those are what is asked."""
+    raw = {
+        mean.key: wilcoxon_p(np.array([one.gain for one in differences if one.metric == mean.metric]))
+        for mean in means
+    }
+    asked = {key: p for key in headlines if (p := raw.get(key)) is not None and is_quality(key)}
+    adjusted = holm(asked)
+    return {key: AcrossDatasets(p, adjusted.get(key)) for key, p in raw.items()}

@@ -5,16 +5,18 @@ Matplotlib without pyplot: no global state, no window system.
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from lakebed.eval import chance
 from lakebed.eval.relevance import right_answers
 from lakebed.eval.run import Measured
 from lakebed.eval.tasks.cross_modal import DIRECTIONS, first_ranks
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 _COLUMNS: Final = 4
 _PANEL_INCHES: Final = 2.8
@@ -23,7 +25,7 @@ _POINTS: Final = 1000
 _CONFUSED: Final = ("linear_probe_accuracy", "accuracy")
 
 
-def all_of(measured: Sequence[Measured]) -> dict[str, Figure]:
+def all_of(measured: Sequence[Measured]) -> "dict[str, Figure]":
     """Every figure that these results allow, by name; a task without data sets has none."""
     labelled, named, paired, judged = (
         [one for one in measured if one.task.name == task]
@@ -42,7 +44,9 @@ def all_of(measured: Sequence[Measured]) -> dict[str, Figure]:
     return found
 
 
-def _grid(measured: Sequence[Measured], draw: Callable[[Axes, Measured], None], title: str) -> Figure:
+def _grid(measured: Sequence[Measured], draw: "Callable[[Axes, Measured], None]", title: str) -> "Figure":
+    from matplotlib.figure import Figure
+
     columns = min(_COLUMNS, len(measured))
     rows = math.ceil(len(measured) / columns)
     figure = Figure(figsize=(max(columns, 2) * _PANEL_INCHES, rows * _PANEL_INCHES + 0.6), layout="constrained")
@@ -55,7 +59,7 @@ def _grid(measured: Sequence[Measured], draw: Callable[[Axes, Measured], None], 
     return figure
 
 
-def _confusion(panel: Axes, one: Measured) -> None:
+def _confusion(panel: "Axes", one: Measured) -> None:
     from sklearn.metrics import confusion_matrix
 
     probe = next(scores for scores in one.result.examples if scores.metric in _CONFUSED)
@@ -68,7 +72,7 @@ def _confusion(panel: Axes, one: Measured) -> None:
     panel.set_yticks(range(len(classes)) if few else [], classes if few else [], fontsize=6)
 
 
-def _projection(panel: Axes, one: Measured) -> None:
+def _projection(panel: "Axes", one: Measured) -> None:
     vectors = one.vectors["test"][:_POINTS].astype(np.float64)
     labels = one.data.parts["test"].labels[:_POINTS]
     centred = vectors - vectors.mean(axis=0)
@@ -83,7 +87,7 @@ def _projection(panel: Axes, one: Measured) -> None:
     panel.set_yticks([])
 
 
-def _recall(panel: Axes, one: Measured) -> None:
+def _recall(panel: "Axes", one: Measured) -> None:
     for (asked, answering), colour in zip(DIRECTIONS, ("tab:blue", "tab:orange"), strict=True):
         queries, answers = one.data.parts[asked], one.data.parts[answering]
         ranks = first_ranks(one.vectors[asked], one.vectors[answering], queries.labels, answers.labels)
@@ -100,7 +104,7 @@ def _recall(panel: Axes, one: Measured) -> None:
     panel.legend(fontsize=7)
 
 
-def _agreement(panel: Axes, one: Measured) -> None:
+def _agreement(panel: "Axes", one: Measured) -> None:
     (pairs,) = one.result.examples
     panel.scatter([float(gold) for gold in pairs.expected], [float(cosine) for cosine in pairs.predicted], s=4)
     panel.set_xlabel("people", fontsize=8)

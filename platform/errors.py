@@ -18,6 +18,7 @@
     |   `-- NotLoggedError     an evaluation is done, and kept on this machine until a server answers
     |-- PortInUseError
     |-- GateError              a model version is not better than the champion; nothing was changed
+    |-- DriftError             vectors of two versions of a table differ more than was allowed
     `-- JobFailedError         a submitted job ended badly
 
 Every error is one line that says what, where and, as `hint`, what to do. All are picklable: they cross Ray.
@@ -129,6 +130,10 @@ class PortInUseError(LakebedError):
 
 class GateError(LakebedError):
     """A model version did not pass the gate to be promoted; nothing was changed."""
+
+
+class DriftError(LakebedError):
+    """The vectors of two versions of a table differ, and the caller asked to be told by an error."""
 
 
 class JobFailedError(LakebedError):

@@ -124,6 +124,21 @@ class Registry:
             for key, value in tags.items():
                 self._store.client.set_model_version_tag(name, str(version), key, value)
 
+    def name_tags(self, name: str) -> dict[str, str]:
+        """Tags of a name, which belong to none of its versions; raises ModelNotFoundError for an unknown name."""
+        found = (
+            None if self._store.is_empty else self._store.find(lambda client: client.get_registered_model(name))
+        )
+        if found is None:
+            raise self._unknown_name(name)
+        return dict(found.tags)
+
+    def tag_name(self, name: str, tags: Mapping[str, str]) -> None:
+        """Set tags of a name, such as the history of its champions."""
+        with self._store.translated():
+            for key, value in tags.items():
+                self._store.client.set_registered_model_tag(name, key, value)
+
     def _add(self, artifact: Artifact, name: str, run_id: str | None) -> int:
         with self._store.translated():
             model_id = self._upload(artifact, name, run_id)

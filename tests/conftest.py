@@ -207,8 +207,8 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[str], str
 
 
 @pytest.fixture(scope="session")
-def page_in_a_browser(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
-    """Load an address in headless Chromium; gives the page as HTML once its scripts have run."""
+def _chromium(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Return the command of a headless Chromium that asks for nothing by itself."""
     chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if chromium is None:
         reason = "no Chromium is installed here: apt-get install chromium"
@@ -218,12 +218,27 @@ def page_in_a_browser(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str
     profile = tmp_path_factory.mktemp("chromium")
     quiet = ("gpu", "quic", "background-networking", "component-update", "sync")
     options = ["--headless", "--no-sandbox", "--no-first-run", *(f"--disable-{part}" for part in quiet)]
+    return [chromium, *options, f"--user-data-dir={profile}", "--virtual-time-budget=20000"]
+
+
+@pytest.fixture(scope="session")
+def page_in_a_browser(_chromium: list[str]) -> Callable[[str], str]:
+    """Load an address in headless Chromium; gives the page as HTML once its scripts have run."""
 
     def load(address: str) -> str:
-        command = [chromium, *options, f"--user-data-dir={profile}", "--virtual-time-budget=20000"]
-        loaded = subprocess.run(
-            [*command, "--dump-dom", address], capture_output=True, text=True, timeout=120, check=True
-        )
-        return loaded.stdout
+        command = [*_chromium, "--dump-dom", address]
+        return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
 
     return load
+
+
+@pytest.fixture(scope="session")
+def picture_in_a_browser(_chromium: list[str]) -> Callable[[Path, Path], str]:
+    """Write a picture of a page's first 1000 x 1600 pixels; gives what the browser had to say about the page."""
+
+    def draw(page: Path, picture: Path) -> str:
+        size = ["--window-size=1000,1600", "--force-device-scale-factor=1", "--enable-logging=stderr"]
+        command = [*_chromium, *size, f"--screenshot={picture}", page.as_uri()]
+        return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stderr
+
+    return draw

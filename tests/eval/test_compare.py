@@ -47,6 +47,7 @@ def log(
     digests: Mapping[str, str] | None = None,
     probe: str = "k=1",
     probed: Scores | None = None,
+    nan: bool = False,
 ) -> None:
     """Log a run as `lakebed eval` does: `scores` of the neighbours, `probed` of the linear probe."""
     digests = digests or dict.fromkeys(scores, "d1")
@@ -57,6 +58,8 @@ def log(
         for name, values in found.items()
         for position, score in enumerate(values)
     ]
+    if nan:
+        rows[-1] = (*rows[-1][:4], float("nan"), *rows[-1][5:])
     table = pa.table([pa.array(column) for column in zip(*rows, strict=True)], names=EXAMPLE_SCHEMA.names)
     headlines = [f"mean/classification/{metric}" for metric, found in by_metric.items() if found]
     with tracking.run(record.EXPERIMENT, subject.label, {**subject.tags, record.SUITE: suite}) as run:
@@ -124,6 +127,14 @@ def test_the_newest_runs_on_the_same_data_are_taken(tracking: Tracking, registry
     assert compare(a, b, tracking).mean(ACCURACY).b == 1
 
 
+def test_a_stored_score_that_is_no_number_is_refused(tracking: Tracking, registry: Registry) -> None:
+    a, b = fake(1, registry), fake(2, registry)
+    log(tracking, a, {"D": [0, 1]})
+    log(tracking, b, {"D": [0, 1]}, nan=True)
+    with pytest.raises(ConfigError, match="knn_accuracy that is not a finite number, of example e1"):
+        compare(a, b, tracking)
+
+
 def test_other_probes_cannot_be_compared(tracking: Tracking, registry: Registry) -> None:
     a, b = fake(1, registry), fake(2, registry)
     log(tracking, a, {"D": [0, 1]}, probe="k=1")
@@ -171,7 +182,7 @@ def test_the_first_version_is_promoted_without_a_champion(
     first = version(registry, tmp_path / "one", 1.0)
     assert champion_of("tiny", registry) is None
     decision = decide(first, None, tracking, suite=None, figure=None)
-    promote(registered(first), decision.reason, registry)
+    promote(registered(first), decision, registry)
     champion = champion_of("tiny", registry)
     assert champion is not None
     assert (champion.version, decision.holds) == (1, True)

@@ -7,8 +7,10 @@ import typer
 from rich.markup import escape
 
 from lakebed import __version__
-from lakebed.cli import console, evaluate, jobs, kept_evaluations, models, quarantine, serve
+from lakebed.cli import console, evaluate, jobs, kept_evaluations, models, promotion, quarantine, serve
+from lakebed.cli.compare import compare
 from lakebed.cli.demo import demo
+from lakebed.cli.drift import drift
 from lakebed.cli.embed import backfill, embed, submit
 from lakebed.cli.exit_codes import exit_code
 from lakebed.cli.keys import keys
@@ -29,10 +31,12 @@ evaluation.callback()(evaluate.evaluate)
 evaluation.command("sync")(kept_evaluations.sync)
 evaluation.command("cache")(kept_evaluations.cache)
 app.add_typer(evaluation, name="eval")
-app.command("compare")(evaluate.compare)
+app.command("compare")(compare)
 app.command("models")(models.models)
 app.command("register")(models.register)
-app.command("promote")(models.promote)
+app.command("promote")(promotion.promote)
+app.command("rollback")(promotion.rollback)
+app.command("drift")(drift)
 app.command("embed")(embed)
 app.command("submit")(submit)
 app.command("backfill")(backfill)

@@ -1,4 +1,4 @@
-"""`lakebed eval` and `lakebed compare`: measuring a model by a suite, and two measured models side by side."""
+"""`lakebed eval`: measuring a model by a suite."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,7 +13,6 @@ from lakebed.platform.encoder.load import DEFAULT_MODEL, Device
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from lakebed.eval.compare import Comparison, Difference
     from lakebed.eval.record import Recorded
     from lakebed.eval.run import Evaluation
     from lakebed.eval.subject import Subject
@@ -106,26 +105,6 @@ def _say_where(subject: "Subject", recorded: "Recorded") -> None:
     console.err.print(f"MLflow run {recorded.run_id}; {_versioned(subject)}")
 
 
-def compare(
-    a: str = typer.Argument(help="The one in use: MODEL, MODEL@VERSION or MODEL#DIMENSIONS."),
-    b: str = typer.Argument(help="The one that may replace it."),
-    suite: str | None = typer.Option(None, "--suite", "-s", help="Suite; by default the newest both were run on."),
-    every: bool = typer.Option(False, "--all", help="Show every metric, not only the headline ones."),
-    json_file: Path | None = typer.Option(None, "--json", help="Write every figure to this file."),
-) -> None:
-    """Show by how much B differs from A, with paired 95 % intervals, from the runs that `lakebed eval` logged."""
-    from lakebed.eval.compare import compare as compare_runs
-    from lakebed.eval.subject import resolve_subject
-
-    registry, tracking = stores()
-    result = compare_runs(resolve_subject(a, registry), resolve_subject(b, registry), tracking, suite)
-    for note in result.notes:
-        console.err.print(f"note: {note}")
-    console.out.print(comparison_table(result, every=every))
-    if json_file:
-        write_figures(json_file, result.figures())
-
-
 def stores() -> "tuple[Registry, Tracking]":
     """The registry and the runs of the environment's MLflow."""
     from lakebed.platform.config.environment import read_environment
@@ -146,32 +125,6 @@ def write_figures(path: Path, figures: Mapping[str, float]) -> None:
     except OSError as error:
         raise ConfigError(f"{path}: cannot be written: {error.strerror}") from None
     console.err.print(f"figures in {path}")
-
-
-def comparison_table(result: "Comparison", *, every: bool = False) -> "Table":
-    """A block per metric: the data sets' deltas, then their mean and on how many sets B won, tied and lost."""
-    from rich.table import Table
-
-    table = Table(title=f"A: {result.a}\nB: {result.b}\nsuite: {result.suite}", title_justify="left")
-    for column in ("", "A", "B", "B - A", "95 % interval"):
-        table.add_column(column, justify="right" if column else "left", no_wrap=bool(column))
-    for key in [mean.key for mean in result.means] if every else result.headlines:
-        metric = key.partition("/")[2]
-        table.add_row(metric.partition("/")[2], style="bold")
-        for one in result.differences:
-            dataset, _, rest = one.key.partition("/")
-            if rest == metric:
-                table.add_row(*_cells(dataset, one))
-        tally = result.tally(key)
-        name = f"mean; B won {tally.wins}, tied {tally.ties}, lost {tally.losses}"
-        table.add_row(*_cells(name, result.mean(key)), style="bold", end_section=True)
-    return table
-
-
-def _cells(name: str, one: "Difference") -> tuple[str, str, str, str, str]:
-    bounds = one.interval
-    interval = "" if bounds.low is None else f"{bounds.low:+.4f} {bounds.high:+.4f}"
-    return name, f"{one.a:.4f}", f"{one.b:.4f}", f"{bounds.delta:+.4f}", interval
 
 
 def _score_tables(subject: "Subject", recorded: "Recorded") -> "Iterator[Table]":

@@ -1,4 +1,4 @@
-"""`lakebed models`, `register` and `promote`: the versions of a model, and which one is served."""
+"""`lakebed models` and `register`: the versions of a model."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -6,23 +6,32 @@ from typing import TYPE_CHECKING
 import typer
 
 from lakebed.cli import console
-from lakebed.cli.evaluate import comparison_table, stores
-from lakebed.platform.errors import GateError
+from lakebed.cli.evaluate import stores
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from lakebed.platform.registry import ModelVersion
+    from lakebed.platform.registry import ModelVersion, Registry
+    from lakebed.platform.tracking import Tracking
 
 
 def models(
     name: str | None = typer.Argument(None, help="Only this model's versions."),
+    suite: str = typer.Option("smoke", "--suite", "-s", help="With --html: the suite that is charted."),
+    html_file: Path | None = typer.Option(
+        None,
+        "--html",
+        help="Chart the headline scores of all versions of NAME, against the champion, to this file.",
+    ),
 ) -> None:
     """List registered versions with alias, digest, age and headline scores."""
     from lakebed.platform.encoder.artifact import read_artifact
     from lakebed.platform.encoder.load import DEFAULT_MODEL, packaged_model
 
-    registry, _ = stores()
+    registry, tracking = stores()
+    if html_file:
+        _chart(name, suite, html_file, registry, tracking)
+        return
     names = [name] if name else registry.names()
     versions = [version for one in names for version in registry.versions(one)]
     if versions:
@@ -54,36 +63,17 @@ def register(
     console.out.print(f"{version.reference}, digest {version.digest[:12]}{_aliases(version)}")
 
 
-def promote(
-    model: str = typer.Argument(help="The version to serve from now on: NAME@VERSION or NAME@ALIAS."),
-    suite: str | None = typer.Option(None, "--suite", "-s", help="Suite; by default the newest both were run on."),
-    figure: str | None = typer.Option(None, "--figure", help="Deciding figure, such as mean/classification/…"),
-    force: bool = typer.Option(False, "--force", help="Promote whatever the figures say."),
-) -> None:
-    """Make a version the champion if it is better than the champion, and say why."""
-    from lakebed.eval import promote as gate
-    from lakebed.eval.subject import resolve_subject
+def _chart(name: str | None, suite: str, path: Path, registry: "Registry", tracking: "Tracking") -> None:
+    from lakebed.eval.report import write_html
+    from lakebed.eval.versions import history_report, version_history
 
-    registry, tracking = stores()
-    candidate = resolve_subject(model, registry)
-    version = gate.registered(candidate)
-    current = gate.champion_of(version.name, registry)
-    if current and current.version == version.version:
-        console.out.print(f"{version.reference} is the champion already")
-        return
-    if force:
-        decision = gate.Decision(True, "forced")
-    else:
-        champion = resolve_subject(current.reference, registry) if current else None
-        decision = gate.decide(candidate, champion, tracking, suite=suite, figure=figure)
-    if decision.comparison:
-        console.out.print(comparison_table(decision.comparison))
-    if not decision.holds:
-        raise GateError(
-            f"{version.reference} is not promoted: {decision.reason}", hint="--force promotes it all the same"
-        )
-    gate.promote(version, decision.reason, registry)
-    console.out.print(f"{version.reference} is the champion: {decision.reason}")
+    if name is None:
+        raise typer.BadParameter("a chart is of one model: name it", param_hint="NAME")
+    history = version_history(name, registry.versions(name), tracking, suite)
+    for note in history.notes:
+        console.err.print(f"note: {note}", markup=False)
+    write_html(path, history_report(history))
+    console.out.print(f"{len(history.measured)} versions of {name} on {history.suite} in {path}", markup=False)
 
 
 def _version_table(versions: "list[ModelVersion]") -> "Table":
