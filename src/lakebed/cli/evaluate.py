@@ -26,9 +26,9 @@ SUITE_HELP = (
 )
 DATA_HELP = (
     "Folder to read. classification: UCR/UEA sets, NAME/NAME_TRAIN.ts, or train.csv and test.csv of texts; "
-    "retrieval: corpus.jsonl, queries.jsonl and qrels/test.tsv; cross_modal: captioned series, *test.json; "
+    "retrieval: corpus.jsonl, queries.jsonl and qrels/test.tsv; cross_modal: captioned series, `*test.json`; "
     "sts: sts-test.csv; zero_shot: UCR/UEA sets or accelerometer trials, with class_names.json; "
-    "anomaly: data/CATEGORY/*.csv with labels/combined_windows.json."
+    "anomaly: `data/CATEGORY/*.csv` with labels/combined_windows.json."
 )
 
 
@@ -143,7 +143,7 @@ def _score_tables(subject: "Subject", recorded: "Recorded") -> "Iterator[Table]"
         table = Table(title=title, title_justify="left", caption=caption, caption_justify="left")
         table.add_column("data set")
         for metric, _ in columns:
-            table.add_column(metric, justify="right")
+            table.add_column(metric, justify="right", overflow="fold")
         for one in measured:
             table.add_row(*_score_cells(one.data.name, f"{one.data.name}/{task}", "", columns, figures))
         table.add_section()
