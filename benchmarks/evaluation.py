@@ -3,12 +3,14 @@
     python -m benchmarks.evaluation --data DIR --json FILE
     python -m benchmarks.evaluation --quick --only compare_seconds,models_seconds
 
-- `smoke_cold_seconds`, `smoke_warm_seconds`: `lakebed eval --suite smoke` from nothing, and measured anew on the
-vectors that the first left on disk. - `ucr_cold_seconds`: `lakebed eval --suite classification` on the sets of
-`--data` from nothing. - `encode_efficiency`: rows/s of encoding in an evaluation over those of the encoder alone,
-on the same cores; the lesser of texts and signals. - `compare_seconds`: two versions by their scores of so many
-examples, with 10,000 draws. - `models_seconds`, and with it `compare_500_seconds`: `lakebed models` and `lakebed
-compare` on an MLflow with so many runs and versions.
+smoke_cold_seconds,    `lakebed eval --suite smoke` from nothing, and measured anew on the vectors that the first
+smoke_warm_seconds     left on disk
+ucr_cold_seconds       `lakebed eval --suite classification` on the sets of `--data` from nothing
+encode_efficiency      rows/s of encoding in an evaluation over those of the encoder alone, on the same cores; the
+                       lesser of texts and signals
+compare_seconds        two versions by their scores of so many examples, with 10,000 draws
+models_seconds,        `lakebed models` and `lakebed compare` on an MLflow with so many runs and versions
+compare_500_seconds
 
 Commands are processes of their own, start-up included.
 """
