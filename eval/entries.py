@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from lakebed.eval.endpoint import Endpoint
 from lakebed.eval.sources.anomalies import Anomalies
 from lakebed.eval.sources.archive import Archive
 from lakebed.eval.sources.generated import LevelPairs, Pairs
@@ -65,12 +64,11 @@ def _labelled(entry: Labelled) -> Source:
 
 
 def _consistency(entry: Consistency) -> Task:
-    """The task, with its baseline resolved here: a reference may move, and workers have no registry."""
-    endpoint = None
-    if entry.url is not None and entry.served_model is not None:
-        endpoint = Endpoint(entry.url, entry.served_model, entry.key_env)
-    baseline = None if entry.baseline is None else registered_model(entry.baseline).pack()
-    return ConsistencyTask(entry.alone, entry.batch_rows, entry.neighbours, endpoint, entry.served_parts, baseline)
+    """The task, with what it compares with resolved here: a reference may move, and workers have no registry."""
+    served, baseline = (
+        None if one is None else registered_model(one).pack() for one in (entry.served, entry.baseline)
+    )
+    return ConsistencyTask(entry.alone, entry.batch_rows, entry.neighbours, served, baseline)
 
 
 _MEANINGS: Final[Mapping[type, tuple[_Source, _Task]]] = {

@@ -12,8 +12,8 @@ from typing import Any, ClassVar, Final
 import numpy as np
 
 from lakebed.eval.datasets import Dataset, Part
-from lakebed.eval.endpoint import Endpoint
 from lakebed.eval.tasks.protocol import ExampleScores, TaskResult, Vectors
+from lakebed.eval.workplace import takes
 from lakebed.platform.encoder.load import Model
 from lakebed.platform.encoder.plan import Budget
 from lakebed.platform.encoder.prepared import IntArray, VectorArray
@@ -33,15 +33,14 @@ class ConsistencyTask:
     alone: int
     batch_rows: int
     neighbours: int
-    endpoint: Endpoint | None = None
-    served_parts: tuple[str, ...] = ()
+    served: Model | None = None
     baseline: Model | None = None
     name: ClassVar[str] = "consistency"
 
     @property
     def lasting(self) -> bool:
         """What a server answers may change without a word."""
-        return self.endpoint is None
+        return self.served is None
 
     @property
     def headlines(self) -> tuple[str, ...]:
@@ -55,8 +54,7 @@ class ConsistencyTask:
             "alone": self.alone,
             "batch_rows": self.batch_rows,
             "neighbours": self.neighbours,
-            "url": self.endpoint and self.endpoint.url,
-            "served_model": self.endpoint and self.endpoint.model,
+            "served": self.served and self.served.reference,
             "baseline": self.baseline and self.baseline.reference,
             "baseline_digest": self.baseline and self.baseline.digest,
         }
@@ -88,16 +86,8 @@ class ConsistencyTask:
         yield "order", ("order_cosine_mean", order, shuffled)
         small = encode(encoder, pool.part.items, length, Budget(rows=self.batch_rows)).vectors
         yield "batch", ("batch_cosine_mean", np.arange(len(pool.part)), small)
-        if self.endpoint is not None:
-            asked = some[np.isin(pool.part.labels[some], self.served_parts)]
-            cut = None if length == encoder.info.dimensions else length
-            answered = self.endpoint.vectors([pool.part.items[row] for row in asked], cut)
-            if answered.shape[1] != length:
-                raise ConfigError(
-                    f"{self.endpoint.url} gives vectors of {answered.shape[1]} dimensions, not {length}",
-                    hint="does it serve the same model?",
-                )
-            yield "served", ("served_cosine_mean", asked, answered)
+        if self.served is not None:
+            yield "served", ("served_cosine_mean", *_answered(self.served, pool, some, encoder.info.dimensions))
 
     def _kept(self, pool: "_Pool") -> Iterator[tuple[str, ExampleScores]]:
         exact = pool.nearest(pool.vectors, self.neighbours)
@@ -147,6 +137,19 @@ class _Pool:
 def overlap(before: IntArray, after: IntArray) -> FloatArray:
     """For each row: which share of its neighbours before are among those after, in any order."""
     return np.asarray((before[:, :, None] == after[:, None, :]).any(axis=2).mean(axis=1))
+
+
+def _answered(model: Model, pool: _Pool, some: IntArray, dimensions: int) -> tuple[IntArray, VectorArray]:
+    """Rows that a server takes, and its vectors of them; raises ConfigError when it serves other dimensions."""
+    server = model.load()
+    if server.info.dimensions != dimensions:
+        raise ConfigError(
+            f"{server.info.name} gives vectors of {server.info.dimensions} dimensions, not {dimensions}",
+            hint="does it serve the same model?",
+        )
+    asked = np.array([row for row in some if takes(server, [pool.part.items[row]])], np.int64)
+    items = [pool.part.items[row] for row in asked]
+    return asked, encode(server, items, pool.vectors.shape[1]).vectors
 
 
 def _pooled(data: Dataset, vectors: Vectors) -> _Pool:

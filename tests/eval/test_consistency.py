@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import uvicorn
 
-from lakebed.eval.endpoint import Endpoint
 from lakebed.eval.entries import source_of, task_of
 from lakebed.eval.run import evaluate
 from lakebed.eval.tasks.consistency import overlap
@@ -24,7 +23,6 @@ from lakebed.platform.encoder.load import resolve_model
 from lakebed.platform.encoder.prepared import Prepared, VectorArray
 from lakebed.platform.encoder.protocol import Encoder
 from lakebed.platform.errors import ConfigError, ModelNotFoundError, UnreachableError
-from lakebed.platform.items import Item
 from lakebed.serve.api import create_api
 from lakebed.serve.auth import NoKeys
 from lakebed.serve.models import load_models
@@ -101,31 +99,24 @@ def test_a_baseline_that_does_not_exist_is_named_before_any_work() -> None:
 
 def test_served_vectors_of_texts_and_signals_are_compared(free_port: int) -> None:
     with served(free_port) as url:
-        entry = Consistency(task="consistency", pool=20, alone=20, url=url, served_model="fake:64")
+        entry = Consistency(task="consistency", pool=20, alone=20, served=f"{url}?model=fake:64")
         result = measured(entry, FakeEncoder(64))
         assert result.metrics["served_cosine_min"] == pytest.approx(1, abs=1e-6)
         with pytest.raises(ConfigError, match="gives vectors of 64 dimensions, not 32"):
             measured(entry, FakeEncoder(32))
-        with pytest.raises(UnreachableError, match="answered 404"):
-            Endpoint(url, "another").vectors([Item.of(text="words")])
+        with pytest.raises(ModelNotFoundError, match="HTTP 404"):
+            measured(entry.model_copy(update={"served": f"{url}?model=another"}), FakeEncoder(64))
 
 
-def test_an_endpoint_that_is_away_or_without_its_key_is_one_line(
-    free_port: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_server_that_is_away_is_one_line(free_port: int) -> None:
     url = f"http://127.0.0.1:{free_port}/v1"
-    with pytest.raises(UnreachableError, match=f"{url}: ConnectError"):
-        Endpoint(url, "fake").vectors([Item.of(text="words")])
-    monkeypatch.delenv("ELSEWHERE_KEY", raising=False)
-    with pytest.raises(ConfigError, match="ELSEWHERE_KEY holds no key"):
-        Endpoint(url, "fake", "ELSEWHERE_KEY").vectors([Item.of(text="words")])
+    with pytest.raises(UnreachableError, match=f"{url}: no server answers"):
+        measured(Consistency(task="consistency", pool=20, served=f"{url}?model=fake"), FakeEncoder(64))
 
 
 def test_a_url_with_a_password_in_it_is_refused() -> None:
-    with pytest.raises(ConfigError, match="url"):
-        Consistency.parse(
-            {"task": "consistency", "url": "http://me:secret@host", "served_model": "m"}, where="suite"
-        )
+    with pytest.raises(ConfigError, match="served"):
+        Consistency.parse({"task": "consistency", "served": "http://me:secret@host/v1?model=m"}, where="suite")
 
 
 def test_vectors_alone_do_not_say_how_they_were_made() -> None:
