@@ -3,6 +3,7 @@
 import os
 import shutil
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 from lakebed.platform.errors import ConfigError
@@ -39,6 +40,29 @@ def size_of_folder(folder: Path) -> tuple[int, int]:
                 continue
             count += 1
     return count, size
+
+
+def trim_folder(folder: Path, most: int) -> int:
+    """Remove the files that were used longest ago until at most `most` bytes are left; returns how many went."""
+    found = []
+    for place, _, names in os.walk(folder):
+        for path in (Path(place) / name for name in names):
+            with suppress(FileNotFoundError):  # another process was first
+                status = path.stat()
+                found.append((status.st_mtime_ns, status.st_size, path))
+    left, removed = sum(size for _, size, _ in found), 0
+    for _, size, path in sorted(found):
+        if left <= most:
+            break
+        path.unlink(missing_ok=True)
+        left, removed = left - size, removed + 1
+    return removed
+
+
+def mark_as_used(path: Path) -> None:
+    """Let a file count as used now, for `trim_folder`; one that is gone or not ours stays as it is."""
+    with suppress(OSError):
+        os.utime(path)
 
 
 def clear_folder(folder: Path) -> None:

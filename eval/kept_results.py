@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lakebed.eval.durable import write_durably
+from lakebed.eval.durable import mark_as_used, write_durably
 from lakebed.eval.tasks.protocol import ExampleScores, TaskResult
 
 _NUMBERS: Final = b"lakebed"
@@ -38,6 +38,7 @@ class KeptResults:
             table = pq.read_table(self._path(key), memory_map=False)
         except (OSError, pa.ArrowInvalid):
             return None
+        mark_as_used(self._path(key))
         return _result(table)
 
     def keep(self, key: str, result: TaskResult) -> None:

@@ -19,7 +19,7 @@ from typing import Final
 import pyarrow.parquet as pq
 
 from lakebed.eval import figures
-from lakebed.eval.durable import clear_folder, size_of_folder
+from lakebed.eval.durable import clear_folder, size_of_folder, trim_folder
 from lakebed.eval.entries import source_of
 from lakebed.eval.identity import run_key, task_key, vectors_key
 from lakebed.eval.kept_results import KeptResults
@@ -53,6 +53,7 @@ EXAMPLES: Final = "scores.parquet"
 DATA_PARAM: Final = "data."
 TASK_PARAM: Final = "task."
 _DETAILS: Final = "details/"
+_SPARES_WORK: Final = ("vectors", "results")
 
 
 @dataclass(frozen=True)
@@ -96,12 +97,17 @@ class Kept:
 
     def sizes(self) -> dict[str, tuple[int, int]]:
         """Files and bytes of what spares work."""
-        return {name: size_of_folder(self.home / name) for name in ("vectors", "results")}
+        return {name: size_of_folder(self.home / name) for name in _SPARES_WORK}
 
     def clear(self) -> None:
         """Remove what spares work; evaluations that wait to be logged stay."""
-        for name in ("vectors", "results"):
+        for name in _SPARES_WORK:
             clear_folder(self.home / name)
+
+    def trim(self, most: int) -> None:
+        """Remove of each kind what was used longest ago, until it takes at most so many bytes."""
+        for name in _SPARES_WORK:
+            trim_folder(self.home / name, most)
 
 
 def kept() -> Kept:
@@ -169,6 +175,8 @@ def evaluate_and_record(
             stores=_stores(subject, device, running),
             progress=progress or Silent(),
         )
+    if running.cache:
+        kept().trim(int(read_environment().eval_cache_gib * 2**30))
     evaluation = checked_for_leakage(evaluation, subject.model.trained_on())
     name = identity if lasts and not running.again else None
     package = package_of(subject, label, evaluation, whole=counts, identity=identity)

@@ -7,7 +7,7 @@ in `schedule.py`, where it is done in `workplace.py`.
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
@@ -27,8 +27,14 @@ HALVES: Final = ("even", "odd")
 EXAMPLE_SCHEMA = pa.schema(
     [(name, pa.dictionary(pa.int32(), pa.string())) for name in ("dataset", "task", "metric")]
     + [("example", pa.string()), ("score", pa.float64()), ("expected", pa.string()), ("predicted", pa.string())]
+    + [("text", pa.string())]
 )
-"""Per-example scores in long form: one row per data set, task, metric and example."""
+"""Per-example scores in long form: one row per data set, task, metric and example.
+
+`text` is the beginning of an example's text, so that people see what changed; null for a signal alone.
+"""
+
+_SHOWN_CHARACTERS: Final = 200
 
 
 @dataclass(frozen=True, eq=False)
@@ -221,10 +227,11 @@ def _means(prefix: str, measured: Sequence[Measured]) -> dict[str, float]:
 
 
 def _example_table(one: Measured) -> pa.Table:
-    def column(name: str) -> list[object]:
+    def column(name: str) -> list[Any]:
         return [value for example in one.result.examples for value in getattr(example, name)]
 
     metrics = [example.metric for example in one.result.examples for _ in example.keys]
+    texts = _texts_by_key(one.data)
     return pa.table(
         {
             "dataset": [one.data.name] * len(metrics),
@@ -234,5 +241,20 @@ def _example_table(one: Measured) -> pa.Table:
             "score": column("scores"),
             "expected": column("expected"),
             "predicted": column("predicted"),
+            "text": pa.array(map(texts.get, column("keys")), pa.string()),
         }
     )
+
+
+def _texts_by_key(data: Dataset) -> dict[str, str]:
+    """The beginning of each example's text, by its key alone and after its part's name; of a pair, both texts."""
+    pairs = {"first", "second"} <= data.parts.keys()
+    found = {}
+    for name, part in data.parts.items():
+        for position, (key, item) in enumerate(zip(part.keys, part.items, strict=False)):
+            said = item.text
+            if pairs and name == "first":
+                said = " | ".join(filter(None, (said, data.parts["second"].items[position].text)))
+            if said:
+                found[key] = found[f"{name}-{key}"] = said[:_SHOWN_CHARACTERS]
+    return found

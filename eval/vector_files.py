@@ -13,7 +13,7 @@ from typing import Final
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from lakebed.eval.durable import write_durably
+from lakebed.eval.durable import mark_as_used, write_durably
 from lakebed.platform.encoder.prepared import VectorArray
 
 _VECTORS: Final = "vectors"
@@ -34,7 +34,10 @@ class VectorFiles:
                 checksum = (file.metadata() or {}).get(_CHECKSUM)
         except (OSError, SafetensorError):
             return None
-        return vectors if checksum == _checksum(vectors) else None
+        if checksum != _checksum(vectors):
+            return None
+        mark_as_used(self._path(model, chunk))
+        return vectors
 
     def store(self, model: str, chunk: str, vectors: VectorArray) -> None:
         """Keep vectors; raises ConfigError when the folder cannot be written to."""

@@ -5,7 +5,7 @@ Read when asked for, never at import.
 
 from pathlib import Path
 
-from pydantic import AliasChoices, Field, ValidationError
+from pydantic import AliasChoices, Field, PositiveFloat, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from lakebed.platform.config.base import describe
@@ -29,6 +29,9 @@ class Environment(BaseSettings):
         default=None, validation_alias=AliasChoices("LAKEBED_ADDRESS", "RAY_API_SERVER_ADDRESS")
     )
     """Ray cluster to submit jobs to, as http://host:8265."""
+
+    eval_cache_gib: PositiveFloat = Field(default=16, validation_alias="LAKEBED_EVAL_CACHE_GIB")
+    """How much vectors and results of evaluations may each take on disk under `home`, in GiB."""
 
     @property
     def resolved_tracking_uri(self) -> str:

@@ -60,7 +60,8 @@ def log(
     ]
     if nan:
         rows[-1] = (*rows[-1][:4], float("nan"), *rows[-1][5:])
-    table = pa.table([pa.array(column) for column in zip(*rows, strict=True)], names=EXAMPLE_SCHEMA.names)
+    columns = [*(pa.array(column) for column in zip(*rows, strict=True)), pa.nulls(len(rows), pa.string())]
+    table = pa.table(columns, names=EXAMPLE_SCHEMA.names)
     headlines = [f"mean/classification/{metric}" for metric, found in by_metric.items() if found]
     with tracking.run(record.EXPERIMENT, subject.label, {**subject.tags, record.SUITE: suite}) as run:
         run.params({f"{record.DATA_PARAM}{name}": digest for name, digest in digests.items()})

@@ -75,6 +75,16 @@ class Counting(FakeEncoder):
         return super().forward(work)
 
 
+def test_scores_of_texts_show_the_texts() -> None:
+    entry = {"task": "cross_modal", "pool": 20}
+    suite = Suite.parse({"name": "texts", "description": "x", "entries": [entry]}, where="test")
+    rows = evaluate(FakeEncoder(16), suite).examples().to_pylist()
+    asked = {row["text"] for row in rows if row["metric"].startswith("text_to_signal")}
+    assert len(asked) > 10
+    assert all(0 < len(text) <= 200 for text in asked)
+    assert {row["text"] for row in rows if row["metric"].startswith("signal_to_text")} == {None}
+
+
 def test_shorter_vectors_are_figures_of_the_same_embedding_pass() -> None:
     entry = {"task": "classification", "source": "bundled", "names": ["BasicMotions"], "dimensions": [4, 16]}
     suite = Suite.parse({"name": "cut", "description": "x", "entries": [entry]}, where="test")

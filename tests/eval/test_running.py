@@ -1,5 +1,6 @@
 """Running a suite: the same scores anywhere, nothing encoded or measured twice, and nothing half kept."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -13,6 +14,7 @@ from tests.eval.laned_encoder import Laned
 
 from lakebed.eval.chunks import ChunkedSet
 from lakebed.eval.datasets import Dataset, Part
+from lakebed.eval.durable import trim_folder
 from lakebed.eval.identity import task_key, vectors_key
 from lakebed.eval.kept_results import KeptResults
 from lakebed.eval.on_ray import OnRay
@@ -189,6 +191,16 @@ def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(ConfigError, match="cannot be written"):
         VectorFiles(tmp_path / "file").store("model", "chunk", np.ones((1, 1), np.float32))
+
+
+def test_what_was_used_longest_ago_makes_room(tmp_path: Path) -> None:
+    files = VectorFiles(tmp_path)
+    for number in range(3):
+        files.store("model", f"chunk{number}", np.ones((100, 10), np.float32))
+        os.utime(tmp_path / "model" / f"chunk{number}.safetensors", (number, number))
+    assert files.find("model", "chunk0") is not None
+    assert trim_folder(tmp_path, most=10_000) == 1
+    assert [files.find("model", f"chunk{number}") is not None for number in range(3)] == [True, False, True]
 
 
 def test_an_evaluation_goes_on_where_it_was_stopped(tmp_path: Path) -> None:

@@ -73,7 +73,7 @@ def test_an_evaluation_is_whole_on_a_server_with_postgres_and_s3(
     [run] = tracking.finished(EXPERIMENT, subject.tags)
     assert run.id == done.run_id
     assert {key: run.metrics[key] for key in done.figures} == pytest.approx(done.figures)
-    assert tracking.table(run.id, "scores.parquet").num_rows == 2 * 40
+    assert tracking.table(run.id, "scores.parquet").num_rows == 3 * 40
     again = evaluate_and_record(subject, suite, label="smoke", tracking=tracking, registry=registry)
     assert again.run_id == run.id
     assert again.earlier is not None
