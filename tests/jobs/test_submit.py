@@ -128,20 +128,7 @@ def lineage(folder: Path, sink: str) -> set[tuple[str, int, str]]:
 
 
 @pytest.mark.usefixtures("ray_cluster")
-def test_a_submitted_job_gives_the_table_that_a_local_one_gives(tmp_path: Path, cluster_address: str) -> None:
-    cluster = Cluster(cluster_address)
-    output: list[str] = []
-    job_id = cluster.submit(job_at(tmp_path, "remote"), resolve_model("fake:16"))
-    record = cluster.follow(job_id, output.append)
-    run_embed(job_at(tmp_path, "local"))
-    assert result(tmp_path, "remote") == result(tmp_path, "local")
-    assert record.status == "SUCCEEDED"
-    assert "rows       500  500 embedded" in "".join(output)
-    assert job_id in [job.id for job in cluster.jobs()]
-
-
-@pytest.mark.usefixtures("ray_cluster")
-def test_a_model_that_lies_only_here_goes_along(
+def test_a_submitted_job_gives_what_a_local_one_gives_and_a_model_that_lies_only_here_goes_along(
     tmp_path: Path, cluster_address: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shutil.copytree(packaged_model(), tmp_path / "mine@3")
@@ -155,7 +142,10 @@ def test_a_model_that_lies_only_here_goes_along(
     )
     with pytest.raises(SystemExit) as ended:
         main()
-    assert ended.value.code == 0, capsys.readouterr().err
+    said = capsys.readouterr()
+    assert ended.value.code == 0, said.err
+    assert "40 embedded" in said.out + said.err
+    assert [job.status for job in Cluster(cluster_address).jobs()] == ["SUCCEEDED"]
     run_embed(EmbedJob.from_yaml(tmp_path / "local.yaml"))
     remote, local = result(tmp_path, "remote"), result(tmp_path, "local")
     assert remote.keys() == local.keys()

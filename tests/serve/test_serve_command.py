@@ -133,7 +133,7 @@ def test_a_whole_process_group_that_is_told_to_end_leaves_nothing(tmp_path: Path
         check_clean_end(server, tmp_path, port)
 
 
-@pytest.mark.parametrize("moment", ["servers/", "gcs_server", "ServeController", "ServeReplica"])
+@pytest.mark.parametrize("moment", ["servers/", "gcs_server", "ServeReplica"])
 def test_a_signal_at_any_moment_of_the_start_ends_it_and_leaves_nothing(tmp_path: Path, moment: str) -> None:
     with starting_up(tmp_path) as (server, port):
         if moment == "servers/":
