@@ -10,9 +10,12 @@ import pytest
 from deltalake import write_deltalake
 
 from lakebed.eval.drift import Drift, find_drift, record
+from lakebed.jobs.embed import run_embed
+from lakebed.platform.config.embed import EmbedJob
 from lakebed.platform.config.storage import TableConfig
 from lakebed.platform.errors import ColumnNotFoundError, ConfigError, EmptyTableError, LakebedError
 from lakebed.platform.items import FloatArray
+from lakebed.platform.lake.tables import open_table
 from lakebed.platform.tracking import Tracking
 
 
@@ -97,6 +100,27 @@ def test_one_models_vectors_are_compared(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="--digest"):
         drifted(several)
     assert drifted(several, digest="bb").current.rows == 300
+
+
+@pytest.mark.usefixtures("ray_cluster")
+@pytest.mark.parametrize("kind", ["parquet", "iceberg"])
+def test_what_a_job_changed_in_a_table_of_another_format_is_told(tmp_path: Path, kind: str) -> None:
+    sink = {"uri": "iceberg:lake.vectors" if kind == "iceberg" else str(tmp_path / "vectors"), "format": kind}
+    table, seen = TableConfig.model_validate(sink), []
+    for word, rows in (("pump", 40), ("fan", 60)):
+        notes = pa.table({"id": range(rows), "note": [f"{word} {row}" for row in range(rows)]})
+        write_deltalake(str(tmp_path / "source"), notes, mode="overwrite")
+        fields = {
+            "source": {"uri": str(tmp_path / "source")},
+            "sink": sink,
+            "model": "fake:16",
+            "experiment": None,
+        }
+        run_embed(EmbedJob.parse({**fields, "columns": {"keys": ["id"], "text": "note"}}, where="test"))
+        seen.append(int(open_table(table).version))
+    found = find_drift(table, seen[0], keys=["id"], permutations=100)
+    assert found.changes is not None
+    assert vars(found.changes) == {"added": 20, "removed": 0, "changed": 40, "same": 0}
 
 
 def test_the_same_seed_gives_the_same_figures_and_samples(tmp_path: Path) -> None:
