@@ -18,13 +18,12 @@ Start-up is reported apart everywhere.
 """
 
 import argparse
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from benchmarks import job_dry_run, job_efficiency, job_memory, job_overhead, job_peers, job_scaling
-from benchmarks.machine import arguments, report, some_of
-from lakebed.cli.app import quiet_libraries
+from benchmarks.machine import Measure, run_parts
 
-FIGURES: Mapping[str, Callable[[argparse.Namespace], dict[str, float]]] = {
+FIGURES: Mapping[str, Measure] = {
     "efficiency_text": job_efficiency.measure_text,
     "efficiency_signals": job_efficiency.measure_signals,
     "memory_growth": job_memory.measure,
@@ -48,25 +47,12 @@ QUICK = {
 
 def main() -> None:
     """Measure what is asked for, one figure after the other."""
-    options = _options()
-    quiet_libraries()
-    figures: dict[str, float] = {}
-    for name in options.only:
-        figures |= FIGURES[name](options)
-    report(figures, options.json)
+    modules = (job_efficiency, job_memory, job_overhead, job_dry_run, job_scaling, job_peers)
+    run_parts(__doc__, FIGURES, QUICK, [_add_repeats, *(module.add_options for module in modules)])
 
 
-def _options() -> argparse.Namespace:
-    parser = arguments(__doc__)
-    some_of(FIGURES, parser)
-    parser.add_argument("--quick", action="store_true", help="small sizes, for a look; figures mean little")
-    parser.add_argument("--model", default="lakebed-embed")
+def _add_repeats(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--repeats", type=int, default=5, help="runs of each side that a median is of")
-    for figures in (job_efficiency, job_memory, job_overhead, job_dry_run, job_scaling, job_peers):
-        figures.add_options(parser)
-    if parser.parse_known_args()[0].quick:
-        parser.set_defaults(**QUICK)
-    return parser.parse_args()
 
 
 if __name__ == "__main__":

@@ -15,14 +15,12 @@ compare_500_seconds
 Commands are processes of their own, start-up included.
 """
 
-import argparse
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from benchmarks import evaluation_compare, evaluation_encoding, evaluation_registry, evaluation_suites
-from benchmarks.machine import arguments, report, some_of
-from lakebed.cli.app import quiet_libraries
+from benchmarks.machine import Measure, run_parts
 
-FIGURES: Mapping[str, Callable[[argparse.Namespace], dict[str, float]]] = {
+FIGURES: Mapping[str, Measure] = {
     "smoke_cold_seconds": evaluation_suites.measure_smoke,
     "ucr_cold_seconds": evaluation_suites.measure_ucr,
     "encode_efficiency": evaluation_encoding.measure,
@@ -42,24 +40,8 @@ QUICK = {
 
 def main() -> None:
     """Measure what is asked for, one figure after the other."""
-    options = _options()
-    quiet_libraries()
-    figures: dict[str, float] = {}
-    for name in options.only:
-        figures |= FIGURES[name](options)
-    report(figures, options.json)
-
-
-def _options() -> argparse.Namespace:
-    parser = arguments(__doc__)
-    some_of(FIGURES, parser)
-    parser.add_argument("--quick", action="store_true", help="small sizes, for a look; figures mean little")
-    parser.add_argument("--model", default="lakebed-embed")
-    for figures in (evaluation_suites, evaluation_encoding, evaluation_compare, evaluation_registry):
-        figures.add_options(parser)
-    if parser.parse_known_args()[0].quick:
-        parser.set_defaults(**QUICK)
-    return parser.parse_args()
+    modules = (evaluation_suites, evaluation_encoding, evaluation_compare, evaluation_registry)
+    run_parts(__doc__, FIGURES, QUICK, [*(module.add_options for module in modules)])
 
 
 if __name__ == "__main__":

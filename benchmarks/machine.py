@@ -2,10 +2,14 @@
 
 import argparse
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
+from lakebed.cli.app import quiet_libraries
 from lakebed.platform.machine import machine
+
+Measure = Callable[[argparse.Namespace], dict[str, float]]
+AddOptions = Callable[[argparse.ArgumentParser], None]
 
 
 def arguments(description: str | None) -> argparse.ArgumentParser:
@@ -36,3 +40,26 @@ def some_of(names: Collection[str], parser: argparse.ArgumentParser) -> None:
         return found
 
     parser.add_argument("--only", type=chosen, default=list(names), metavar="NAME[,NAME]", help=", ".join(names))
+
+
+def run_parts(
+    description: str | None, parts: Mapping[str, Measure], quick: Mapping[str, object], sizes: Sequence[AddOptions]
+) -> None:
+    """Measure the parts that are asked for, one after the other, and report; `sizes` add the parts' own options.
+
+    `quick` are values of options for a look.
+    """
+    parser = arguments(description)
+    some_of(parts, parser)
+    parser.add_argument("--quick", action="store_true", help="small sizes, for a look; figures mean little")
+    parser.add_argument("--model", default="lakebed-embed")
+    for add_options in sizes:
+        add_options(parser)
+    if parser.parse_known_args()[0].quick:
+        parser.set_defaults(**quick)
+    options = parser.parse_args()
+    quiet_libraries()
+    figures: dict[str, float] = {}
+    for name in options.only:
+        figures |= parts[name](options)
+    report(figures, options.json)
