@@ -41,6 +41,8 @@ def pytest_configure() -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Say which tests belong together when halves of them run beside each other (`--dist loadgroup`)."""
     for item in items:
+        if item.get_closest_marker("xdist_group"):
+            continue
         needs = getattr(item, "fixturenames", ())
         group = next((name for name in SHARED if name in needs), str(item.path.relative_to(Path(__file__).parent)))
         item.add_marker(pytest.mark.xdist_group(group))
