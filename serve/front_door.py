@@ -47,12 +47,11 @@ class FrontDoor:
         """Look, and put an HAProxy where one has died. Cheap while all is well; call it often."""
         self._stand_ins = [process for process in self._stand_ins if process.poll() is None]
         for admin in haproxy.admin_sockets(self._folder):
-            if _runs(self._at.get(admin)):
-                continue
+            # Whoever answers now: one that was replaced lives on until its clients have left.
             now = haproxy.process_at(admin)
             if now is not None:
                 self._at[admin] = now
-            elif admin in self._at:
+            elif admin in self._at and not _runs(self._at[admin]):
                 self._replace(admin)
 
     def _replace(self, admin: Path) -> None:
@@ -65,12 +64,10 @@ class FrontDoor:
         _end_proxy_actors()
 
 
-def _runs(pid: int | None) -> bool:
-    """Whether HAProxy is still there; a zombie is not."""
-    if pid is None:
-        return False
+def _runs(pid: int) -> bool:
+    """Whether a process is still there; a zombie is not."""
     try:
-        return bool(Path(f"/proc/{pid}/cmdline").read_bytes())
+        return Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(") ")[2][:1] != "Z"
     except FileNotFoundError:
         return False
 

@@ -171,11 +171,18 @@ def main(arguments: list[str]) -> None:
             if before is not None:
                 given += ["-sf", str(before), "-x", str(configuration.parent / _ADMIN_SOCKET)]
                 text = _with_replicas(text, configuration.parent)
-        configuration.write_text(text, encoding="utf-8")
+        _write(configuration, text)
         if _REPLICAS.search(text):
-            (configuration.parent / _LAST).write_text(text, encoding="utf-8")
+            _write(configuration.parent / _LAST, text)
     _end_with_parent()
     os.execv(binary, [binary, *given])  # noqa: S606 - replaces this process, no shell
+
+
+def _write(path: Path, text: str) -> None:
+    """In one step, so that an HAProxy which starts meanwhile does not read half of it."""
+    draft = path.with_name(f"{path.name}.{os.getpid()}")
+    draft.write_text(text, encoding="utf-8")
+    draft.replace(path)
 
 
 def _with_replicas(text: str, folder: Path) -> str:

@@ -88,7 +88,7 @@ def _serve(config: ServeConfig, on_ready: Callable[[str], None], stop: StopSigna
         ):
             _wait_until_running(stop)
             stop.hold()
-            _wait_until_ready(record, stop)
+            _wait_until_ready(record, door, stop)
             if not stop.asked:
                 pid_file.write(record.model_copy(update={"ready": True}))
                 on_ready(record.url)
@@ -271,7 +271,7 @@ def _wait_until_running(stop: StopSignal) -> None:
             raise ServerError(f"the endpoint did not start: {_cause(application)}", hint=_where_logs_are())
 
 
-def _wait_until_ready(record: ServerRecord, stop: StopSignal) -> None:
+def _wait_until_ready(record: ServerRecord, door: FrontDoor, stop: StopSignal) -> None:
     """Wait for a readiness check, which embeds, to pass through HAProxy; raises ServerError when it never does.
 
     Until HAProxy knows the replicas, a proxy of Serve's stands in for them, more slowly.
@@ -279,6 +279,7 @@ def _wait_until_ready(record: ServerRecord, stop: StopSignal) -> None:
     give_up = time.monotonic() + _READY_SECONDS
     with httpx.Client(trust_env=False, timeout=10) as client:
         while not stop.wait(_POLL_SECONDS):
+            door.keep()
             known = [replica for replica in haproxy.replicas(record.folder) if replica.up]
             if len(known) >= record.replicas and is_ready(client, record.url):
                 return

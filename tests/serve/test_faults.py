@@ -130,9 +130,10 @@ def server_of(
     config = ServeConfig(port=free_port(), models=dict(models), require_keys=False, replicas=replicas, **settings)
     with running_server(config, environment=environment), pytest.MonkeyPatch.context() as patch:
         patch.setenv("LAKEBED_HOME", str(folder))
+        wait_until(lambda: (found := pid_file.find_server(config.host, config.port)) is not None and found.ready)
         record = pid_file.find_server(config.host, config.port)
         assert record is not None
-        wait_until(lambda: len(replicas_up(record)) == config.http_replicas.min)
+        assert len(replicas_up(record)) == config.http_replicas.min
         yield record
 
 
