@@ -1,22 +1,25 @@
 """What a job will take, before it is run: some of its rows are embedded here, as an encoder of the job would.
 
-Measures what one encoder does to rows, on this machine's device with the job's threads per encoder; not Ray, not
-the store. Writes nothing.
+Measures what one encoder does to rows, on this machine's device with the job's threads per encoder, beside as many
+others as the job's machines will hold; not Ray, not the store. Writes nothing.
 """
 
 import io
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import chain
 from typing import Final
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from lakebed.jobs.companions import companions
 from lakebed.jobs.encoding import RowEmbedder
 from lakebed.jobs.estimate import Estimate, Range, Sample, seconds_per_row
 from lakebed.jobs.output import vector_array
@@ -68,13 +71,19 @@ def dry_run(
     chosen = RowFilter(job.source.filter) if job.source.filter else None
     rows = count_rows(snapshot, chosen) if chosen else snapshot.rows
     device, lacks = _device(job.compute)
-    budget = Budget(job.compute.batch_cost) if job.compute.batch_cost else Budget()
-    trial = Trial(RowMapping.of(job), RowEmbedder(model.load(device), dimensions, budget))
-    with _threads(job.compute.threads):
-        trial.run(snapshot, _ROWS[device], chosen)
-    if not trial.samples:
+    mapping = RowMapping.of(job)
+    tables = _sampled(snapshot, mapping.columns.read, _ROWS[device], chosen)
+    first = next(tables, None)
+    if first is None:
         raise EmptyTableError(f"{snapshot.uri}: none of the sampled rows satisfies the filter")
     threads = job.compute.threads if device == "cpu" else None
+    beside = 1 if threads is None or lacks else _side_by_side(encoders[1], threads)
+    trial = Trial(mapping, _embedder(job.compute, model, device, dimensions))
+    with (
+        _threads(job.compute.threads),
+        companions(beside - 1, partial(_embedding_of, first, job, model, dimensions)),
+    ):
+        trial.run(chain([first], tables))
     one = seconds_per_row(trial.samples, threads).times(max(0, rows - held))
     return Estimate(
         source=snapshot.uri,
@@ -89,7 +98,7 @@ def dry_run(
         row_bytes=trial.row_bytes(),
         max_quarantined=job.max_quarantined,
         dollars_per_hour=dollars_per_hour,
-        measured_on=_measured_on(device, job.compute.threads),
+        measured_on=_measured_on(device, job.compute.threads, beside),
         without_time=lacks,
     )
 
@@ -105,8 +114,12 @@ def planned_encoders(job: EmbedJob, snapshot: Snapshot) -> tuple[int, int]:
 
     Raises ConfigError when it cannot be planned on its cluster, UnreachableError when that does not answer.
     """
-    plan = plan_job(whole_units(snapshot.fragments), job.compute, planned_resources(job))
-    return plan.least_actors, plan.actors
+    resources = planned_resources(job)
+    plan = plan_job(whole_units(snapshot.fragments), job.compute, resources)
+    if job.compute.gpus or not starts_its_own(job.cluster):  # a cluster may grow
+        return plan.least_actors, plan.actors
+    fitting = max(1, int(resources.cpus / plan.actor_cpus))
+    return min(plan.least_actors, fitting), min(plan.actors, fitting)
 
 
 def planned_resources(job: EmbedJob) -> Resources:
@@ -129,18 +142,10 @@ class Trial:
     samples: list[Sample] = field(default_factory=list)
     _stored: list[pa.Table] = field(default_factory=list)
 
-    def run(self, snapshot: Snapshot, most: int, chosen: RowFilter | None = None) -> None:
-        """Embed samples of at most `most` rows from all over a table, those that are `chosen`, until time is up.
-
-        A small table is cut into several, too: their spread is what tells a range.
-        """
-        most = max(1, min(most, snapshot.rows // _PLACES))
+    def run(self, tables: Iterable[pa.Table]) -> None:
+        """Embed samples until time is up."""
         rows, deadline = 0, 0.0
-        columns = dict.fromkeys((*self.mapping.columns.read, *(chosen.columns if chosen else ())))
-        for found in sample(pruned(snapshot, chosen) if chosen else snapshot, tuple(columns), _PLACES, most):
-            table = chosen.kept(found) if chosen else found
-            if not len(table):
-                continue
+        for table in tables:
             if not rows:
                 rows = self._warm_up(table)
                 deadline = time.monotonic() + SECONDS
@@ -198,6 +203,40 @@ class Trial:
         self._stored.append(pa.table(columns).filter(pa.array(~bad)))
 
 
+def _sampled(snapshot: Snapshot, names: Iterable[str], most: int, chosen: RowFilter | None) -> Iterator[pa.Table]:
+    """Samples of at most `most` rows from all over a table, those of them that are `chosen`; none is empty.
+
+    A small table is cut into several, too: their spread is what tells a range.
+    """
+    most = max(1, min(most, snapshot.rows // _PLACES))
+    columns = dict.fromkeys((*names, *(chosen.columns if chosen else ())))
+    for found in sample(pruned(snapshot, chosen) if chosen else snapshot, tuple(columns), _PLACES, most):
+        table = chosen.kept(found) if chosen else found
+        if len(table):
+            yield table
+
+
+def _embedder(compute: ComputeConfig, model: Model, device: Device, dimensions: int) -> RowEmbedder:
+    budget = Budget(compute.batch_cost) if compute.batch_cost else Budget()
+    return RowEmbedder(model.load(device), dimensions, budget)
+
+
+def _embedding_of(table: pa.Table, job: EmbedJob, model: Model, dimensions: int) -> Callable[[], object]:
+    """What another encoder of the job does meanwhile, in a process of its own."""
+    mapping, embedder = RowMapping.of(job), _embedder(job.compute, model, "cpu", dimensions)
+
+    def embed() -> None:
+        with _threads(job.compute.threads):
+            embedder(mapping.items(table))
+
+    return embed
+
+
+def _side_by_side(encoders: int, threads: int) -> int:
+    """How many of a job's encoders this machine holds, each with CPU threads of its own."""
+    return max(1, min(encoders, len(os.sched_getaffinity(0)) // threads))
+
+
 def _text_of(item: ItemOrError) -> str | None:
     return item.text if isinstance(item, Item) else None
 
@@ -232,11 +271,12 @@ def _threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _measured_on(device: str, threads: int) -> str:
+def _measured_on(device: str, threads: int, beside: int) -> str:
     here = machine()
     if device == "cuda":
         import torch
 
         return f"{torch.cuda.get_device_name()} of this machine"
     per_encoder = f"{threads} threads" if threads > 1 else "1 thread"
-    return f"this machine's CPU ({here['processor']}, {here['cores']} cores), {per_encoder} an encoder"
+    encoders = f"{beside} encoders at once" if beside > 1 else "1 encoder"
+    return f"this machine's CPU ({here['processor']}, {here['cores']} cores), {encoders}, {per_encoder} each"

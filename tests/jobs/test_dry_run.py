@@ -25,7 +25,13 @@ ROWS = 2000
 
 
 def job(folder: Path, columns: dict[str, Any], **fields: Any) -> EmbedJob:
-    values = {"model": "fake:16", "cluster": {"address": "embedded", "cpus": 2}, **fields}
+    """A job with one encoder, so that a dry run starts no process, unless `fields` say otherwise."""
+    values = {
+        "model": "fake:16",
+        "cluster": {"address": "embedded", "cpus": 2},
+        "compute": {"actors": 1},
+        **fields,
+    }
     tables = {"source": {"uri": str(folder / "source")}, "sink": {"uri": str(folder / "sink")}}
     return EmbedJob.parse({**tables, "columns": columns, **values}, where="job")
 
@@ -52,7 +58,7 @@ def test_counts_are_told_from_the_rows(tmp_path: Path) -> None:
     figures = found.as_json()
     assert (figures["rows"], figures["rows_held"], figures["source_rows"]) == (1500, 500, 2000)
     assert (figures["tokens_per_row"], figures["tokens"], figures["characters_per_text"]) == (3, 4500, 11)
-    assert (figures["encoders_most"], figures["samples"], figures["sampled_rows"]) == (2, 0, 512)
+    assert (figures["encoders_most"], figures["samples"], figures["sampled_rows"]) == (1, 0, 512)
     assert all(not isinstance(value, dict | list) for value in figures.values())
 
 
@@ -85,18 +91,32 @@ def test_bad_rows_are_counted_with_an_example(tmp_path: Path) -> None:
     assert found.per_row("tokens") == pytest.approx(2.25, abs=0.1)
 
 
-def test_time_is_divided_among_encoders_and_held_rows_take_none(tmp_path: Path) -> None:
+def test_held_rows_take_no_time(tmp_path: Path) -> None:
     notes(tmp_path)
-    one = estimate(job(tmp_path, {"text": "note"}, compute={"actors": 1}), held=ROWS)
-    assert one.seconds == Range(0, 0, 0)
-    many = estimate(job(tmp_path, {"text": "note"}, compute={"actors": 4, "batch_rows": 64}))
-    assert many.encoders == (4, 4)
-    assert many.seconds is not None
-    assert many.seconds.likely == pytest.approx(seconds_per_row(many.samples, 1).likely * ROWS / 4)
+    assert estimate(job(tmp_path, {"text": "note"}), held=ROWS).seconds == Range(0, 0, 0)
 
 
-def test_encoders_that_come_and_go_make_the_range_wider(tmp_path: Path) -> None:
+def test_encoders_of_a_machine_are_measured_beside_each_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     notes(tmp_path)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1})
+    found = estimate(job(tmp_path, {"text": "note"}, compute={"actors": 2}))
+    assert found.encoders == (2, 2)
+    assert found.seconds is not None
+    assert found.seconds.likely == pytest.approx(seconds_per_row(found.samples, 1).likely * ROWS / 2)
+    assert ", 2 encoders at once, 1 thread each" in found.measured_on
+
+
+def test_encoders_that_wait_for_a_free_cpu_do_not_make_the_job_faster(tmp_path: Path) -> None:
+    notes(tmp_path)
+    wanted = job(tmp_path, {"text": "note"}, compute={"actors": 4, "batch_rows": 64})
+    assert planned_encoders(wanted, open_table(wanted.source)) == (2, 2)
+
+
+def test_encoders_that_come_and_go_make_the_range_wider(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    notes(tmp_path)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0})  # so no process beside
     wanted = job(tmp_path, {"text": "note"})
     found = dry_run(wanted, open_table(wanted.source), resolve_model("fake:16"), 16, (2, 8), dollars_per_hour=3600)
     assert found.seconds is not None
