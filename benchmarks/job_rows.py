@@ -29,10 +29,12 @@ def texts(rows: int, start: int = 0) -> list[str]:
 @cache
 def _real_texts() -> Sequence[str]:
     if BANK.is_file():
+        print(f"texts: {BANK}")
         with BANK.open(encoding="utf-8") as file:
             return [row["text"].strip() for row in csv.DictReader(file)]
     from pydoc_data.topics import topics
 
+    print(f"texts: Python's documentation, as there is no {BANK}")
     return [part.strip() for topic in topics.values() for part in topic.split("\n\n") if part.strip()]
 
 
