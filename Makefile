@@ -18,7 +18,7 @@ demo: $(STAMP) ## the whole path on real sensor recordings, in a few minutes
 	$(BIN)/lakebed demo
 
 test: $(STAMP) ## every test
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
 
 lint: $(STAMP) ## ruff and mypy
 	$(BIN)/ruff check .

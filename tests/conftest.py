@@ -21,8 +21,14 @@ import pytest
 from lakebed.cli.app import quiet_libraries
 from lakebed.platform.cluster import SYSTEM_CONFIG
 
-SHARED: Final = ("ray_cluster", "server", "mlflow_server")
-"""Fixtures that take long to start: all tests that need one run in one process, which starts it once."""
+SHARED: Final = ("server", "mlflow_server")
+"""Fixtures of several files that take long to start: all tests that need one run in one process.
+
+Not `ray_cluster`, which half of all work needs: each of two processes starts its own, once.
+"""
+
+LONG: Final = ("serve", "jobs")
+"""Folders of long tests, which begin first, so that short ones fill up what is left at the end."""
 
 AWS_VARIABLES = {
     "AWS_ACCESS_KEY_ID": "lakebed-test",
@@ -38,14 +44,18 @@ def pytest_configure() -> None:
     quiet_libraries()
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Say which tests belong together when halves of them run beside each other (`--dist loadgroup`)."""
     for item in items:
-        if item.get_closest_marker("xdist_group"):
-            continue
         needs = getattr(item, "fixturenames", ())
-        group = next((name for name in SHARED if name in needs), str(item.path.relative_to(Path(__file__).parent)))
+        group = next((name for name in SHARED if name in needs), _file_of(item).as_posix())
         item.add_marker(pytest.mark.xdist_group(group))
+    items.sort(key=lambda item: _file_of(item).parts[0] not in LONG)
+
+
+def _file_of(item: pytest.Item) -> Path:
+    return item.path.relative_to(Path(__file__).parent)
 
 
 @pytest.hookimpl(tryfirst=True)

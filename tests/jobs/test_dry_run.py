@@ -108,7 +108,10 @@ def test_encoders_of_a_machine_are_measured_beside_each_other(
     assert ", 2 encoders at once, 1 thread each" in found.measured_on
 
 
-def test_encoders_that_wait_for_a_free_cpu_do_not_make_the_job_faster(tmp_path: Path) -> None:
+def test_encoders_that_wait_for_a_free_cpu_do_not_make_the_job_faster(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lakebed.jobs.dry_run.starts_its_own", lambda _: True)  # though a test's Ray runs here
     notes(tmp_path)
     wanted = job(tmp_path, {"text": "note"}, compute={"actors": 4, "batch_rows": 64})
     assert planned_encoders(wanted, open_table(wanted.source)) == (2, 2)

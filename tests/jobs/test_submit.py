@@ -28,8 +28,6 @@ from lakebed.platform.errors import JobFailedError, JobNotFoundError, Unreachabl
 
 TOKEN = secrets.token_hex(32)
 
-pytestmark = pytest.mark.xdist_group("ray_cluster")  # all of it in one process, or its own cluster starts twice
-
 
 @pytest.fixture(scope="module")
 def cluster_address() -> Iterator[str]:
