@@ -68,7 +68,7 @@ def _runs(pid: int) -> bool:
     """Whether a process is still there; a zombie is not."""
     try:
         return Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(") ")[2][:1] != "Z"
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):  # gone before it was opened, or read
         return False
 
 
