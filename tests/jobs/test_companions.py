@@ -10,6 +10,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from tests.waiting import wait_until
 
 from lakebed.jobs.companions import companions
 from lakebed.platform.errors import LakebedError
@@ -36,13 +37,6 @@ def dying() -> Callable[[], object]:
 
 def sizes(folder: Path) -> dict[str, int]:
     return {path.name: path.stat().st_size for path in folder.iterdir()}
-
-
-def wait_until(holds: Callable[[], bool]) -> None:
-    give_up = time.monotonic() + 30
-    while not holds():
-        assert time.monotonic() < give_up
-        time.sleep(0.02)
 
 
 def test_each_has_begun_when_the_block_does_and_goes_on_until_it_ends(tmp_path: Path) -> None:

@@ -1,13 +1,13 @@
 """The ledger, written and read back on real stores."""
 
 import logging
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+from tests.waiting import wait_until
 
 from lakebed.jobs.ledger import Ledger, plan_of_this_process, recorded
 from lakebed.jobs.pace import Pace
@@ -187,12 +187,3 @@ def test_watchers_together_are_all_told() -> None:
     both.advance(3, {"null": 1})
     both.committed(1, "0", 3)
     assert one.heard == other.heard == [(3, {"null": 1}), (1, "0", 3)]
-
-
-def wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:
-    waiter = threading.Event()
-    for _ in range(int(seconds / 0.01)):
-        if condition():
-            return
-        waiter.wait(0.01)  # between two looks at the condition
-    raise AssertionError("waited in vain")

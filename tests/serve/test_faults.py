@@ -10,8 +10,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ import numpy as np
 import openai
 import psutil
 import pytest
+from tests.waiting import wait_until
 
 from lakebed.platform.config.serve import Limits, Replicas, ServeConfig
 from lakebed.platform.encoder.fake import FakeEncoder
@@ -110,13 +110,6 @@ def load(url: str) -> Iterator[Load]:
 def vector_of(text: str) -> np.ndarray:
     encoder = FakeEncoder(64)
     return encoder.finish(encoder.forward(encoder.prepare([Item.of(text)])))[0]
-
-
-def wait_until(holds: Callable[[], bool], seconds: float = 90) -> None:
-    give_up = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < give_up
-        time.sleep(0.05)
 
 
 @contextmanager

@@ -2,13 +2,13 @@
 
 import socket
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
+from tests.waiting import wait_until
 
 from lakebed.serve import front_door, haproxy
 from lakebed.serve.front_door import FrontDoor
@@ -77,13 +77,6 @@ def door(monkeypatch: pytest.MonkeyPatch) -> Iterator[Door]:
 
         monkeypatch.setattr(front_door, "_end_proxy_actors", count)
         yield door
-
-
-def wait_until(holds: Callable[[], bool]) -> None:
-    give_up = time.monotonic() + 20
-    while not holds():
-        assert time.monotonic() < give_up
-        time.sleep(0.02)
 
 
 def test_before_an_haproxy_was_ever_there_none_is_started(door: Door) -> None:

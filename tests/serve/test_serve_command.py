@@ -5,14 +5,14 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
 import pytest
+from tests.waiting import wait_until
 
 from lakebed.serve.pid_file import ServerRecord, now, recorded, this_process
 from lakebed.serve.ports import free_port
@@ -243,13 +243,6 @@ def refuses(port: int) -> bool:
     except ConnectionResetError:  # it was in the queue of a listener that was just closed
         return False
     return False
-
-
-def wait_until(holds: Callable[[], bool], seconds: float = 30) -> None:
-    give_up = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < give_up
-        time.sleep(0.01)
 
 
 def check_only_loopback(mark: str, port: int) -> None:
