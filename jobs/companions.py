@@ -8,10 +8,11 @@ import multiprocessing
 import signal
 from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
+from typing import Final
 
 from lakebed.platform.errors import LakebedError
 
-_STOP_SECONDS = 10.0
+_STOP_SECONDS: Final = 10.0
 
 Work = Callable[[], Callable[[], object]]
 """Sets up what takes long, and returns what is to be repeated. Goes through pickle."""
@@ -48,7 +49,7 @@ def _wait_until_busy(connection: Connection) -> None:
     if failed:
         raise LakebedError(
             f"an encoder beside the measured one did not start: {failed}",
-            hint="the job may have as many; compute.actors sets how many",
+            hint="the job will have as many; compute.actors sets how many",
         )
 
 
@@ -65,7 +66,7 @@ def _repeat(work: Work, connection: Connection) -> None:
     try:
         again = work()
         again()
-    except Exception as error:  # noqa: BLE001 - said where people look
+    except Exception as error:  # noqa: BLE001 - a model may raise anything; the process that waits says it
         connection.send(f"{type(error).__name__}: {error}")
         return
     connection.send(None)

@@ -1,7 +1,7 @@
 """What a job will take, before it is run: some of its rows are embedded here, as an encoder of the job would.
 
 Measures what one encoder does to rows, on this machine's device with the job's threads per encoder, beside as many
-others as the job's machines will hold; not Ray, not the store. Writes nothing.
+others as the job will have here; not Ray, not the store. Writes nothing.
 """
 
 import io

@@ -9,4 +9,4 @@ def wait_until(holds: Callable[[], bool], seconds: float = 90) -> None:
     give_up = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < give_up, f"did not come about in {seconds:g} s"
-        time.sleep(0.05)
+        time.sleep(0.05)  # between two looks at the condition

@@ -22,7 +22,7 @@ def counting(folder: Path) -> Callable[[], object]:
     def again() -> None:
         with (folder / str(os.getpid())).open("a") as file:
             file.write("x")
-        time.sleep(0.01)
+        time.sleep(0.01)  # the work itself: takes a moment, and little CPU
 
     return again
 

@@ -1,6 +1,5 @@
 """What is left of a pipeline that failed."""
 
-import time
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import ray
+from tests.waiting import wait_until
 
 from lakebed.jobs.output import POSITION
 from lakebed.jobs.pipeline import UnitSource, resources, run_pipeline
@@ -49,7 +49,5 @@ def test_encoders_of_a_failed_job_go_while_its_error_is_kept(
 
     with pytest.raises(TableError, match="no room") as kept:
         list(run_pipeline(plan, UnitSource(source, units, ("id", "note"), 20), embedding, full, {}))
-    deadline = time.monotonic() + 60
-    while ray.available_resources().get("CPU", 0) < ray.cluster_resources()["CPU"]:
-        assert time.monotonic() < deadline, kept
-        time.sleep(0.1)  # between two looks at the condition
+    wait_until(lambda: ray.available_resources().get("CPU", 0) == ray.cluster_resources()["CPU"])
+    assert kept.value  # as long as this, the error is kept

@@ -37,12 +37,12 @@ def _silent(line):
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory):
     """A model trained in seconds."""
-    folder = tmp_path_factory.mktemp("trained") / "tiny"
-    return folder, train(TINY, folder, _silent)
+    folder, said = tmp_path_factory.mktemp("trained") / "tiny", []
+    return folder, train(TINY, folder, said.append), said
 
 
 def test_a_trained_model_embeds(tiny):
-    folder, artifact = tiny
+    folder, artifact, _ = tiny
     model = resolve_model(str(folder))
     assert len(model.recorded_vectors()) == len(all_items())
     assert len(model.trained_on()) == 0  # nothing recorded
@@ -67,14 +67,19 @@ def test_a_model_that_is_there_is_not_trained_over(tiny):
         train(TINY, tiny[0], _silent)
 
 
-def test_a_stopped_training_leaves_nothing_that_loads(tmp_path):
+def test_a_stopped_training_leaves_nothing_that_loads_and_another_seed_learns_something_else(tiny, tmp_path):
+    said = []
+
     def stop_at_writing(line):
+        said.append(line)
         if line.startswith("writing"):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train(TINY, tmp_path / "model", stop_at_writing)
+        train(TINY.model_copy(update={"seed": 1}), tmp_path / "model", stop_at_writing)
     assert not (tmp_path / "model").exists()
+    [first], [other] = ([line for line in lines if "loss" in line] for lines in (tiny[2], said))
+    assert first != other
 
 
 @contextmanager

@@ -2,8 +2,7 @@
 
 import json
 import os
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import httpx
 import psutil
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from tests.waiting import wait_until
 
 from lakebed.platform.config.serve import Limits, ServeConfig
 from lakebed.serve.metrics import CATALOGUE
@@ -99,13 +99,6 @@ def observed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Observed]:
         yield Observed(url, f"http://127.0.0.1:{config.metrics_port}/metrics", secret, key.id, home)
 
 
-def until(holds: Callable[[], bool], seconds: float = 60) -> None:
-    give_up = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < give_up
-        time.sleep(0.1)  # between two looks at the condition
-
-
 def test_prometheus_gets_what_was_measured(observed: Observed) -> None:
     for _ in range(3):
         assert observed.ask({"model": "fake", "input": ["one", "two words"]}).status_code == 200
@@ -120,8 +113,8 @@ def test_prometheus_gets_what_was_measured(observed: Observed) -> None:
                     found[sample.name, *labels] = sample.value
         return found
 
-    until(lambda: ("ray_lakebed_refused_total", "empty_input") in samples())
-    until(lambda: samples().get(("ray_lakebed_requests_total", "fake", "200")) == 3)
+    wait_until(lambda: ("ray_lakebed_refused_total", "empty_input") in samples())
+    wait_until(lambda: samples().get(("ray_lakebed_requests_total", "fake", "200")) == 3)
     found = samples()
     assert found["ray_lakebed_items_total", "fake"] == 6
     assert found["ray_lakebed_cache_hits_total",] == 4
@@ -133,7 +126,7 @@ def test_prometheus_gets_what_was_measured(observed: Observed) -> None:
     }
     names |= {name for name, *_ in found if not name.endswith(("_bucket", "_count", "_sum"))}
     assert names <= {f"ray_{metric.name}" for metric in CATALOGUE}
-    until(lambda: "ray_serve_deployment_replica_healthy{" in observed.scrape())  # set every ten seconds
+    wait_until(lambda: "ray_serve_deployment_replica_healthy{" in observed.scrape())  # set every ten seconds
 
 
 def test_every_answer_is_a_line_with_the_id_of_its_header(observed: Observed) -> None:
@@ -145,7 +138,7 @@ def test_every_answer_is_a_line_with_the_id_of_its_header(observed: Observed) ->
     ]
     ids = [answer.headers["x-request-id"] for answer in answers]
     assert ids[1] == "mine"
-    until(lambda: {line["request_id"] for line in observed.answered()} >= set(ids))
+    wait_until(lambda: {line["request_id"] for line in observed.answered()} >= set(ids))
     lines = {line["request_id"]: line for line in observed.answered()}
     seen = [(lines[i]["status"], lines[i]["code"], lines[i]["key_id"], lines[i]["route"]) for i in ids]
     assert seen == [
@@ -175,7 +168,7 @@ def test_no_log_holds_what_was_sent_or_a_secret(observed: Observed) -> None:
     lost = httpx.get(f"{observed.url}/{MARKER}?{MARKER}={MARKER}", trust_env=False)
     httpx.request(MARKER.upper(), observed.url, trust_env=False)  # answered before it reaches us
     ids = {answer.headers["x-request-id"] for answer in [*answers, wrong_key, lost]}
-    until(lambda: {line["request_id"] for line in observed.answered()} >= ids)
+    wait_until(lambda: {line["request_id"] for line in observed.answered()} >= ids)
     texts = {path: path.read_text(errors="replace") for path in observed.logs().rglob("*") if path.is_file()}
     assert any("ValueError (words left out)" in text for text in texts.values())
     assert not [path for path, text in texts.items() if MARKER in text.lower() or observed.secret in text]
